@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: lightning-fabric for devices, processes and precision; the rest is here.
+
+Fabric's `setup_dataloaders` is not used: it overrides the sampler's epoch with the number of passes
+in this process, so a resumed run would replay the first epoch's order.
+"""
+
+import hashlib
+import json
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import InputError
+from ..files import atomic_path
+from ..progress import Progress
+from .ema import ExponentialMovingAverage
+from .log import TrainingLog
+from .sampler import DrawSampler
+from .schedule import cosine_with_warmup
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.csv"
+CURVE = "learning_curve.png"
+
+
+class Preempted(KeyboardInterrupt):
+    """Training was interrupted; a checkpoint was written first."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and how to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: samples a step over all processes.
+        learning_rate: peak of the cosine schedule, reached after `warmup_steps`.
+        final_learning_rate: where the schedule ends.
+        clip_norm: gradients are scaled to at most this norm; 0 leaves them.
+        ema_decay: of the averaged weights, which are what validation and export see.
+        precision: `fp32` or `bf16` (autocast; weights stay float32).
+        devices: processes on this machine; num_nodes: machines.
+        workers: data-loading processes of each training process.
+        checkpoint_every, log_every, validate_every: in steps.
+    """
+
+    steps: int
+    batch_size: int = 8
+    learning_rate: float = 2e-4
+    final_learning_rate: float = 1e-6
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 0.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    precision: str = "fp32"
+    device: str = "cpu"
+    devices: int = 1
+    num_nodes: int = 1
+    workers: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 50
+    validate_every: int = 1000
+
+    def fingerprint(self) -> str:
+        """Hash of what must not change between a run and its resumption."""
+        free = {"workers", "devices", "num_nodes", "device"}
+        free |= {"checkpoint_every", "log_every", "validate_every"}
+        kept = {name: value for name, value in asdict(self).items() if name not in free}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset[Any],
+    loss: Callable[[nn.Module, Any], Tensor],
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    quiet: bool = False,
+) -> nn.Module:
+    """Train a model; resume from `folder/checkpoint.pt` when it is there.
+
+    Args:
+        model: its weights are the start of a fresh run.
+        dataset: map-style, indexed with `Draw`; all randomness must come from the draw.
+        loss: (model, batch on the device) -> scalar, the mean over the batch's samples.
+        folder: receives checkpoint.pt, log.csv and learning_curve.png.
+        validate: metrics of the averaged model, called on the first process only.
+
+    Returns:
+        The model with the averaged weights.
+
+    Raises:
+        InputError: the checkpoint belongs to a run with other settings.
+        Preempted: Ctrl-C or SIGTERM; the checkpoint holds the last finished step.
+    """
+    processes = settings.devices * settings.num_nodes
+    fabric = Fabric(
+        accelerator=settings.device,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    folder.mkdir(parents=True, exist_ok=True)
+    ema = ExponentialMovingAverage(model.to(fabric.device), settings.ema_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+    )
+    first = _restore(folder / CHECKPOINT, settings, model, ema, optimizer, fabric.device)
+    if processes > 1:
+        wrapped, optimizer = fabric.setup(model, optimizer)
+    else:
+        wrapped = fabric.setup_module(model)
+    sampler = DrawSampler(
+        len(dataset),  # type: ignore[arg-type]
+        settings.batch_size,
+        seed=settings.seed,
+        first=first,
+        last=settings.steps,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    main = fabric.global_rank == 0
+    log = TrainingLog(folder / LOG, resumed_step=first)
+    progress = Progress("train", settings.steps, unit="step", done=first, quiet=quiet or not main)
+
+    def save(step: int) -> None:
+        if main:
+            _save(folder / CHECKPOINT, settings, step, model, ema, optimizer)
+            if log.rows:
+                log.draw(folder / CURVE)
+
+    stop = _StopFlag()
+    running, counted = 0.0, 0
+    model.train()
+    with progress, stop:
+        for step, batch in enumerate(loader, start=first):
+            rate = cosine_with_warmup(
+                step,
+                steps=settings.steps,
+                peak=settings.learning_rate,
+                floor=settings.final_learning_rate,
+                warmup=settings.warmup_steps,
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            value = loss(wrapped, fabric.to_device(batch))
+            fabric.backward(value)
+            if settings.clip_norm:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.update(model)
+            done = step + 1
+            running, counted = running + float(value.detach()), counted + 1
+            row: dict[str, float] = {}
+            if done % settings.log_every == 0 or done == settings.steps:
+                row = {"loss": running / counted, "learning_rate": rate}
+                running, counted = 0.0, 0
+            if main and validate and (done % settings.validate_every == 0 or done == settings.steps):
+                model.eval()
+                with ema.applied(model), torch.no_grad():
+                    row |= validate(model)
+                model.train()
+            if main and row:
+                log.add(step=done, **row)
+            progress.update(done, **{k: v for k, v in row.items() if k != "learning_rate"})
+            if done % settings.checkpoint_every == 0 or done == settings.steps or stop.asked:
+                save(done)
+            if stop.asked and done < settings.steps:
+                raise Preempted(f"stopped after step {done}; run the same command again to go on")
+    model.load_state_dict(ema.shadow)
+    return model.eval()
+
+
+class _StopFlag:
+    """Turns Ctrl-C and SIGTERM into a flag while a step runs, so that no step is half done."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def __enter__(self) -> "_StopFlag":
+        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _save(
+    path: Path,
+    settings: TrainSettings,
+    step: int,
+    model: nn.Module,
+    ema: ExponentialMovingAverage,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    state = {
+        "step": step,
+        "settings": settings.fingerprint(),
+        "model": model.state_dict(),
+        "ema": ema.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _restore(
+    path: Path,
+    settings: TrainSettings,
+    model: nn.Module,
+    ema: ExponentialMovingAverage,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> int:
+    """Load a checkpoint if there is one; returns the step to go on from."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    if state["settings"] != settings.fingerprint():
+        raise InputError(
+            f"{path}: belongs to a run with other settings; use the same ones or another folder"
+        )
+    model.load_state_dict(state["model"])
+    ema.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])

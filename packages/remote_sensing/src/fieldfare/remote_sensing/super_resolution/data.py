@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training pairs: high-resolution tiles and their reduced copies, drawn reproducibly."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.training import Draw
+
+
+def reduce_bicubic(image: np.ndarray, scale: int) -> np.ndarray:
+    """Reduce (H, W, C) uint8 by an integer factor with Pillow's antialiased bicubic filter.
+
+    Each channel goes through on its own, so any channel count works. Height and width must be
+    multiples of scale.
+
+    Raises:
+        ValueError: a size is no multiple of scale.
+    """
+    height, width = image.shape[:2]
+    if height % scale or width % scale:
+        raise ValueError(f"size {height} x {width} is not a multiple of {scale}")
+    size = (width // scale, height // scale)
+    bands = [
+        np.asarray(Image.fromarray(image[..., c]).resize(size, Image.Resampling.BICUBIC))
+        for c in range(image.shape[2])
+    ]
+    return np.stack(bands, axis=-1)
+
+
+def read_tiles(folder: Path, channels: int) -> list[np.ndarray]:
+    """Read every GeoTIFF of a folder as (H, W, C) uint8, in order of name.
+
+    Raises:
+        InputError: no GeoTIFF in the folder, or one that is not uint8 or has too few bands.
+    """
+    import rasterio
+
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
+    if not paths:
+        raise InputError(f"{folder}: holds no .tif files")
+    tiles = []
+    for path in paths:
+        with rasterio.open(path) as source:
+            if source.dtypes[0] != "uint8" or source.count < channels:
+                raise InputError(
+                    f"{path}: training needs uint8 with at least {channels} bands, "
+                    f"this has {source.count} of {source.dtypes[0]}"
+                )
+            tiles.append(source.read(range(1, channels + 1)).transpose(1, 2, 0))
+    return tiles
+
+
+class PairDataset(Dataset[dict[str, Tensor]]):
+    """Random aligned crops under one of the eight symmetries of the square, with time and noise.
+
+    Indexed with a `Draw`; everything random comes from it. One epoch shows each tile once.
+
+    Args:
+        tiles: (H, W, C) uint8 high-resolution images.
+        scale: reduction factor; tiles are cut to a multiple of it.
+        patch: side of the crop in low-resolution pixels.
+        times: T of the diffusion.
+        final_share: share of draws at t = T, where one step must do all; the rest is uniform.
+    """
+
+    def __init__(
+        self, tiles: list[np.ndarray], *, scale: int, patch: int, times: int, final_share: float
+    ) -> None:
+        self.scale, self.patch, self.times, self.final_share = scale, patch, times, final_share
+        self.high, self.low = [], []
+        for tile in tiles:
+            height, width = (side - side % scale for side in tile.shape[:2])
+            if min(height, width) < patch * scale:
+                raise InputError(f"a tile of {height} x {width} is smaller than the crop")
+            self.high.append(tile[:height, :width])
+            self.low.append(reduce_bicubic(self.high[-1], scale))
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        rng = draw.rng()
+        high, low, scale = self.high[draw.index], self.low[draw.index], self.scale
+        top, left = (int(rng.integers(side - self.patch + 1)) for side in low.shape[:2])
+        low = low[top : top + self.patch, left : left + self.patch]
+        high = high[top * scale :, left * scale :][: self.patch * scale, : self.patch * scale]
+        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+        final = rng.random() < self.final_share
+        return {
+            "high": self._tensor(high, turns, mirrored),
+            "low": self._tensor(low, turns, mirrored),
+            "t": torch.tensor(self.times if final else int(rng.integers(1, self.times + 1))),
+            "noise": torch.from_numpy(
+                rng.standard_normal((high.shape[2], *high.shape[:2]), dtype=np.float32)
+            ),
+        }
+
+    @staticmethod
+    def _tensor(image: np.ndarray, turns: int, mirrored: bool) -> Tensor:
+        image = np.rot90(image, turns)
+        if mirrored:
+            image = image[:, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255

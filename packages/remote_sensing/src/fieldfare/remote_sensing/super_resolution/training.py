@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: the published objective, the velocity objective of the default model, and the run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fieldfare.common.training import TrainSettings, fit
+
+from .data import PairDataset, read_tiles, reduce_bicubic
+from .diffusion import MeanRevertingSDE
+from .model import (
+    ModelConfig,
+    SuperResolutionModel,
+    enlarge,
+    initialise_for_velocity,
+    velocity_target,
+    x0_from_output,
+)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is drawn from the tiles.
+
+    Attributes:
+        patch: side of the training crop in low-resolution pixels (the published: 64).
+        final_share: share of draws at t = T; the rest is uniform over 1 to T (the published: 0).
+        holdout: every n-th tile, in order of name, is kept for validation.
+    """
+
+    patch: int = 32
+    final_share: float = 0.5
+    holdout: int = 40
+
+
+def matching_loss(
+    sde: MeanRevertingSDE, predicted_noise: Tensor, x: Tensor, mu: Tensor, x0: Tensor, t: Tensor
+) -> Tensor:
+    """The published objective: mean L1 between the network's reverse step and the optimum one.
+
+    Source: maximum likelihood objective of arXiv 2301.11699, eq. 14, in L1, unweighted.
+    """
+    expected = sde.sde_step_mean(x, mu, sde.score_from_noise(predicted_noise, t), t)
+    return (expected - sde.posterior_mean(x, mu, x0, t)).abs().mean()
+
+
+def velocity_loss(
+    sde: MeanRevertingSDE, predicted: Tensor, x0: Tensor, mu: Tensor, noise: Tensor, t: Tensor
+) -> Tensor:
+    """Mean squared error of the velocity (arXiv 2202.00512, appendix D)."""
+    return (predicted - velocity_target(x0, mu, noise, t, sde)).square().mean()
+
+
+class Objective:
+    """The loss of one batch of `PairDataset`, for the model's kind of prediction."""
+
+    def __init__(self, model: SuperResolutionModel) -> None:
+        self.sde, self.prediction = model.sde, model.config.prediction
+        self.scale = model.config.network.scale
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        x0, t, noise = batch["high"], batch["t"], batch["noise"]
+        mu = enlarge(batch["low"], self.scale)
+        x = self.sde.noised(x0, mu, t, noise).contiguous(memory_format=torch.channels_last)
+        predicted = model(x, mu, t)
+        if self.prediction == "velocity":
+            return velocity_loss(self.sde, predicted, x0, mu, noise, t)
+        return matching_loss(self.sde, predicted, x, mu, x0, t)
+
+
+class OneStepValidation:
+    """PSNR in dB (RGB, border of one scale cut) of the one-step restoration on held-out tiles."""
+
+    def __init__(self, tiles: list[np.ndarray], scale: int) -> None:
+        self.scale = scale
+        self.pairs = []
+        for tile in tiles:
+            high = tile[: len(tile) // scale * scale, : tile.shape[1] // scale * scale]
+            low = reduce_bicubic(high, scale)
+            self.pairs.append([torch.from_numpy(i.transpose(2, 0, 1).copy()) for i in (high, low)])
+
+    def __call__(self, model: SuperResolutionModel) -> dict[str, float]:
+        sde, device = model.sde, next(model.parameters()).device
+        values = {"psnr_1_step": [], "psnr_bicubic": []}
+        for number, (high, low) in enumerate(self.pairs):
+            high, low = (i[None].to(device).float() / 255 for i in (high, low))
+            mu = enlarge(low, self.scale)
+            noise = torch.randn(mu.shape, generator=torch.Generator().manual_seed(number))
+            x = mu + sde.max_sigma * noise.to(device)
+            output = model(x, mu, torch.tensor(sde.steps))
+            x0 = x0_from_output(model.config.prediction, output, x, mu, sde.steps, sde)
+            for name, image in (("psnr_1_step", x0), ("psnr_bicubic", mu)):
+                values[name].append(self._psnr(image, high))
+        return {name: float(np.mean(v)) for name, v in values.items()}
+
+    def _psnr(self, image: Tensor, truth: Tensor) -> float:
+        cut = self.scale
+        error = (image.clamp(0, 1) - truth)[..., cut:-cut, cut:-cut].square().mean()
+        return float(-10 * torch.log10(error))
+
+
+def train(
+    config: ModelConfig,
+    tiles: Path,
+    settings: TrainSettings,
+    data: DataSettings,
+    folder: Path,
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    quiet: bool = False,
+) -> SuperResolutionModel:
+    """Train a model on a folder of uint8 GeoTIFF tiles.
+
+    Args:
+        start: weights to begin with (fine-tuning); a fresh model when None.
+
+    Returns:
+        The model with averaged weights; log, curve and checkpoint lie in `folder`.
+    """
+    torch.manual_seed(settings.seed)
+    model = SuperResolutionModel(config)
+    if start is not None:
+        model.network.load_state_dict(start)
+    elif config.prediction == "velocity":
+        initialise_for_velocity(model)
+    model.to(memory_format=torch.channels_last)
+    images = read_tiles(tiles, config.network.channels)
+    held_out = images[:: data.holdout]
+    dataset = PairDataset(
+        [image for number, image in enumerate(images) if number % data.holdout],
+        scale=config.network.scale,
+        patch=data.patch,
+        times=config.diffusion_steps,
+        final_share=data.final_share,
+    )
+    return fit(
+        model,
+        dataset,
+        Objective(model),
+        settings,
+        folder,
+        validate=OneStepValidation(held_out, config.network.scale),
+        quiet=quiet,
+    )
