@@ -29,7 +29,15 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 def temporary_sibling(target: Path) -> Path:
     """Hidden name beside target, unique to this host and process; the suffix is kept."""
-    return target.with_name(f".{target.stem}.{socket.gethostname()}.{os.getpid()}.tmp{target.suffix}")
+    unique = f"{socket.gethostname()}.{os.getpid()}"
+    return target.with_name(f".{target.stem}.{unique}.tmp{target.suffix}")
+
+
+def replace_synced(temporary: Path, target: Path) -> None:
+    """Flush a finished file to disk, then rename it onto target (same file system)."""
+    with open(temporary, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(temporary, target)
 
 
 @contextlib.contextmanager
@@ -42,9 +50,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = temporary_sibling(target)
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
+        replace_synced(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 

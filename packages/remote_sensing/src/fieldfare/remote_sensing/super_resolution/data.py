@@ -67,12 +67,21 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         patch: side of the crop in low-resolution pixels.
         times: T of the diffusion.
         final_share: share of draws at t = T, where one step must do all; the rest is uniform.
+        own_share: share of draws marked `own`; see `training.Objective`.
     """
 
     def __init__(
-        self, tiles: list[np.ndarray], *, scale: int, patch: int, times: int, final_share: float
+        self,
+        tiles: list[np.ndarray],
+        *,
+        scale: int,
+        patch: int,
+        times: int,
+        final_share: float,
+        own_share: float,
     ) -> None:
-        self.scale, self.patch, self.times, self.final_share = scale, patch, times, final_share
+        self.scale, self.patch, self.times = scale, patch, times
+        self.final_share, self.own_share = final_share, own_share
         self.high, self.low = [], []
         for tile in tiles:
             height, width = (side - side % scale for side in tile.shape[:2])
@@ -91,11 +100,12 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         low = low[top : top + self.patch, left : left + self.patch]
         high = high[top * scale :, left * scale :][: self.patch * scale, : self.patch * scale]
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-        final = rng.random() < self.final_share
+        final, own = rng.random() < self.final_share, rng.random() < self.own_share
         return {
             "high": self._tensor(high, turns, mirrored),
             "low": self._tensor(low, turns, mirrored),
             "t": torch.tensor(self.times if final else int(rng.integers(1, self.times + 1))),
+            "own": torch.tensor(own),
             "noise": torch.from_numpy(
                 rng.standard_normal((high.shape[2], *high.shape[:2]), dtype=np.float32)
             ),

@@ -81,7 +81,15 @@ class MeanRevertingSDE:
         return table[index].to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
     def moments(self, t: float) -> Moments:
-        """Moments at any real time 0 < t <= steps, in float64; theta_bar is interpolated linearly."""
+        """Moments at any real time 0 < t <= steps, in float64.
+
+        The integral of theta is interpolated linearly between whole times.
+
+        Raises:
+            ValueError: t is outside that range.
+        """
+        if not 0 < t <= self.steps:
+            raise ValueError(f"time must be above 0 and at most {self.steps}, got {t}")
         lower = min(int(t), self.steps - 1)
         cumsum = self.thetas_cumsum.double()
         theta_bar = cumsum[lower] + (t - lower) * (cumsum[lower + 1] - cumsum[lower])
@@ -90,7 +98,9 @@ class MeanRevertingSDE:
 
     def noised(self, x0: Tensor, mu: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Sample x_t given x_0: mu + alpha_t (x0 - mu) + sigma_bar_t noise; all (B, C, H, W)."""
-        return mu + self.at(self.alphas, t, mu) * (x0 - mu) + self.at(self.sigma_bars, t, mu) * noise
+        return (
+            mu + self.at(self.alphas, t, mu) * (x0 - mu) + self.at(self.sigma_bars, t, mu) * noise
+        )
 
     def score_from_noise(self, noise: Tensor, t: Tensor | int) -> Tensor:
         """Gradient of the log density of x_t from the predicted noise."""
@@ -116,7 +126,10 @@ class MeanRevertingSDE:
         return self.at(self.sigmas, t, like) * math.sqrt(self.dt)
 
     def posterior_mean(self, x: Tensor, mu: Tensor, x0: Tensor, t: Tensor | int) -> Tensor:
-        """Mean of x_{t-1} given x_t and x_0: the optimum reverse step (arXiv 2301.11699, eq. 13)."""
+        """Mean of x_{t-1} given x_t and x_0, the optimum reverse step.
+
+        Source: arXiv 2301.11699, eq. 13.
+        """
         before = torch.as_tensor(t) - 1
         step = torch.exp(-self.at(self.thetas, t, x) * self.dt)
         now, then = self.at(self.alphas, t, x), self.at(self.alphas, before, x)

@@ -13,12 +13,19 @@ by strip while it is in cache, and everything that is not the image is worked ou
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from .network import LAYER_NORM_EPS, EDiffSR, EfficientActivationBlock
+from .network import (
+    LAYER_NORM_EPS,
+    ChannelAttention,
+    EDiffSR,
+    EfficientActivationBlock,
+    ResidualChannelAttentionBlock,
+)
 
 STRIP_BYTES = 1 << 20
 """A strip's widest tensor (2C channels) is about this large, so that it stays in cache."""
@@ -40,25 +47,19 @@ class _Block:
     def __init__(self, block: EfficientActivationBlock) -> None:
         self.mlp = block.mlp
         self.gain1, self.gain2 = block.norm1.g.flatten(), block.norm2.g.flatten()
-        self.channels = self.gain1.numel()
-        self.expand1 = _matrix(block.conv1.weight).t().contiguous(), block.conv1.bias
+        self.expand1 = _affine(block.conv1)
         self.depthwise = (
             block.conv2.weight.contiguous(memory_format=torch.channels_last),
-            block.conv2.bias,
+            _bias(block.conv2),
         )
-        self.attention = _matrix(block.sca[1].weight), block.sca[1].bias
-        beta, gamma = block.beta.flatten(), block.gamma.flatten()
-        self.project1 = (_matrix(block.conv3.weight) * beta[:, None]).t().contiguous()
-        self.project1_bias = block.conv3.bias * beta
-        self.expand2 = _matrix(block.conv4.weight).t().contiguous(), block.conv4.bias
-        self.project2 = (_matrix(block.conv5.weight) * gamma[:, None]).t().contiguous()
-        self.project2_bias = block.conv5.bias * gamma
+        self.attention = _affine(cast(nn.Conv2d, block.sca[1]))
+        self.project1 = _affine(block.conv3, block.beta)
+        self.expand2 = _affine(block.conv4)
+        self.project2 = _affine(block.conv5, block.gamma)
 
     def modulation(self, time: Tensor) -> _Modulation:
         shift1, scale1, shift2, scale2 = self.mlp(time)[0].chunk(4)
-        return _Modulation(
-            self.gain1 * (scale1 + 1), shift1, self.gain2 * (scale2 + 1), shift2
-        )
+        return _Modulation(self.gain1 * (scale1 + 1), shift1, self.gain2 * (scale2 + 1), shift2)
 
     def __call__(self, x: Tensor, modulation: _Modulation) -> None:
         for image in x:
@@ -67,39 +68,58 @@ class _Block:
     def _image(self, x: Tensor, modulation: _Modulation) -> None:
         height, width, channels = x.shape
         strip = max(1, STRIP_BYTES * torch.get_num_threads() // (8 * channels * width))
-        gated = torch.empty_like(x)
-        for top in range(0, height, strip):
-            bottom = min(top + strip, height)
-            gated[top:bottom] = self._mix(x, top, bottom, modulation)
+        gated, mean = self._mix(x, strip, modulation)
         weight, bias = self.attention
-        scale = torch.addmv(bias, weight, gated.view(-1, channels).mean(dim=0))
-        project = self.project1 * scale[:, None]
+        scale = torch.addmv(bias, weight.t(), mean)
+        (weight1, bias1), (weight2, bias2) = self.project1, self.project2
+        weight1 = weight1 * scale[:, None]
+        weight, bias = self.expand2
         for rows, mixed in zip(
             x.view(-1, channels).split(strip * width),
             gated.view(-1, channels).split(strip * width),
             strict=True,
         ):
-            rows.addmm_(mixed, project).add_(self.project1_bias)
+            rows.addmm_(mixed, weight1).add_(bias1)
             normal = F.layer_norm(
                 rows, (channels,), modulation.weight2, modulation.bias2, LAYER_NORM_EPS
             )
-            wide = torch.addmm(self.expand2[1], normal, self.expand2[0])
+            wide = torch.addmm(bias, normal, weight)
             torch.mul(wide[:, :channels], wide[:, channels:], out=normal)
-            rows.addmm_(normal, self.project2).add_(self.project2_bias)
+            rows.addmm_(normal, weight2).add_(bias2)
 
-    def _mix(self, x: Tensor, top: int, bottom: int, modulation: _Modulation) -> Tensor:
-        """Gate of the depthwise convolution for rows top to bottom; reads one row more each way."""
+    def _mix(self, x: Tensor, strip: int, modulation: _Modulation) -> tuple[Tensor, Tensor]:
+        """The gate of the depthwise convolution, (H, W, C), and its mean over pixels, (C,).
+
+        `wide` holds the rows of one strip and one more each way; the two that the next strip needs
+        again are moved to its front instead of being computed twice.
+        """
         height, width, channels = x.shape
-        first, last = max(top - 1, 0), min(bottom + 1, height)
-        rows = x[first:last].reshape(-1, channels)
+        gated, total = torch.empty_like(x), x.new_zeros(channels)
+        wide = x.new_zeros(min(strip, height) + 2, width, 2 * channels)
+        self._expand(x[:1], wide[1:2], modulation)
+        for top in range(0, height, strip):
+            bottom = min(top + strip, height)
+            count = bottom - top
+            self._expand(x[top + 1 : bottom + 1], wide[2 : count + 2], modulation)
+            if bottom == height:
+                wide[count + 1].zero_()
+            image = wide[None, : count + 2].permute(0, 3, 1, 2)
+            image = F.conv2d(image, *self.depthwise, padding=(0, 1), groups=2 * channels)
+            mixed = image[0].permute(1, 2, 0)
+            torch.mul(mixed[..., :channels], mixed[..., channels:], out=gated[top:bottom])
+            total += gated[top:bottom].sum(dim=(0, 1))
+            for row in range(2):
+                wide[row] = wide[count + row]
+        return gated, total / (height * width)
+
+    def _expand(self, x: Tensor, wide: Tensor, modulation: _Modulation) -> None:
+        """Layer norm and first 1x1 convolution of the rows of x, into the first rows of `wide`."""
+        rows = x.reshape(-1, x.shape[-1])
         normal = F.layer_norm(
-            rows, (channels,), modulation.weight1, modulation.bias1, LAYER_NORM_EPS
+            rows, rows.shape[-1:], modulation.weight1, modulation.bias1, LAYER_NORM_EPS
         )
-        wide = torch.addmm(self.expand1[1], normal, self.expand1[0])
-        image = wide.view(1, last - first, width, 2 * channels).permute(0, 3, 1, 2)
-        image = F.conv2d(image, *self.depthwise, padding=1, groups=2 * channels)
-        mixed = image[0].permute(1, 2, 0)[top - first : bottom - first]
-        return mixed[..., :channels] * mixed[..., channels:]
+        weight, bias = self.expand1
+        torch.addmm(bias, normal, weight, out=wide[: len(x)].view(-1, wide.shape[-1]))
 
 
 class FastEDiffSR:
@@ -117,10 +137,10 @@ class FastEDiffSR:
             raise ValueError("the fast path knows only the published CPEM")
         self.network = network
         with torch.inference_mode():
-            self.encoders = [[_Block(b) for b in stack] for stack in network.encoders]
-            self.middle = [_Block(b) for b in network.middle_blks]
-            self.decoders = [[_Block(b) for b in stack] for stack in network.decoders]
-            self.ups = [_shuffled_rows(up[0].weight) for up in network.ups]
+            self.encoders = [_blocks(stack) for stack in network.encoders]
+            self.middle = _blocks(network.middle_blks)
+            self.decoders = [_blocks(stack) for stack in network.decoders]
+            self.ups = [_shuffled_rows(cast(nn.Sequential, up)[0]) for up in network.ups]
             self._modulations: dict[float, dict[_Block, _Modulation]] = {}
 
     def modulations(self, t: float) -> dict[_Block, _Modulation]:
@@ -141,8 +161,9 @@ class FastEDiffSR:
         both = torch.cat([x - condition, condition], dim=1)
         both = F.pad(both, (0, -width % network.multiple, 0, -height % network.multiple))
         y = network.intro(both.contiguous(memory_format=torch.channels_last))
-        enhanced = network.enhance.rcab[:3](y)
-        attention = network.enhance.rcab[3].attention(enhanced)
+        rcab = cast(ResidualChannelAttentionBlock, network.enhance).rcab
+        enhanced = rcab[:3](y)
+        attention = cast(ChannelAttention, rcab[3]).attention(enhanced)
         image = y.mul_(2).addcmul_(enhanced, attention).permute(0, 2, 3, 1).contiguous()
         skips = []
         for stack, down in zip(self.encoders, network.downs, strict=True):
@@ -160,14 +181,25 @@ class FastEDiffSR:
         return out[..., :height, :width].contiguous()
 
 
-def _matrix(weight: Tensor) -> Tensor:
-    """A 1x1 convolution's weight (O, I, 1, 1) as a matrix (O, I)."""
-    return weight.detach().flatten(1)
+def _blocks(stack: nn.Module) -> list[_Block]:
+    return [_Block(cast(EfficientActivationBlock, block)) for block in stack.children()]
 
 
-def _shuffled_rows(weight: Tensor) -> Tensor:
-    """Reorder a (4C, I, 1, 1) weight so that its outputs are grouped by sub-pixel: (2 x 2 x C, I)."""
-    matrix = _matrix(weight)
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    return cast(Tensor, convolution.bias).detach()
+
+
+def _affine(convolution: nn.Conv2d, factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A 1x1 convolution, its outputs times `factor`, as matrix (I, O) and bias (O,)."""
+    weight, bias = convolution.weight.detach().flatten(1), _bias(convolution)
+    if factor is not None:
+        weight, bias = weight * factor.view(-1, 1), bias * factor.flatten()
+    return weight.t().contiguous(), bias
+
+
+def _shuffled_rows(convolution: nn.Module) -> Tensor:
+    """Weight (4C, I, 1, 1) with outputs grouped by sub-pixel: (2 x 2 x C, I)."""
+    matrix = cast(nn.Conv2d, convolution).weight.detach().flatten(1)
     return matrix.view(-1, 2, 2, matrix.shape[1]).permute(1, 2, 0, 3).flatten(0, 2).contiguous()
 
 

@@ -56,10 +56,10 @@ class ModelConfig:
 class SuperResolutionModel(nn.Module):
     """The network with its diffusion; images are (B, C, H, W) in [0, 1]."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, network: EDiffSR | None = None) -> None:
         super().__init__()
         self.config = config
-        self.network = EDiffSR(config.network)
+        self.network = network or EDiffSR(config.network)
         self.sde = config.sde()
 
     def forward(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
@@ -98,13 +98,13 @@ def noise_from_x0(x0: Tensor, x: Tensor, mu: Tensor, t: float, sde: MeanRevertin
 
 
 def initialise_for_velocity(model: SuperResolutionModel) -> None:
-    """Start from the bicubic image: a zero last layer, and a stem that sees the small offset x - mu.
+    """Start from the bicubic image: a zero last layer, and a stem that sees x - mu.
 
-    The offset has standard deviation lambda where mu spans [0, 1]; its stem weights are scaled up
+    That offset has standard deviation lambda where mu spans [0, 1]; its stem weights are scaled up
     so that both reach the first layer norm with like strength.
     """
     network = model.network
     with torch.no_grad():
-        nn.init.zeros_(network.ending.weight)
-        nn.init.zeros_(network.ending.bias)
+        for parameter in network.ending.parameters():
+            parameter.zero_()
         network.intro.weight[:, : model.config.network.channels] *= 0.25 / model.sde.max_sigma

@@ -81,7 +81,7 @@ def sinusoidal_embedding(t: Tensor, dim: int) -> Tensor:
 
 
 def simple_gate(x: Tensor) -> Tensor:
-    """Multiply the first half of the channels (axis 1) by the second: (B, 2C, ...) -> (B, C, ...)."""
+    """Multiply the first half of axis 1 by the second: (B, 2C, ...) to (B, C, ...)."""
     first, second = x.chunk(2, dim=1)
     return first * second
 
@@ -214,9 +214,7 @@ class FoldedPriorEnhancement(nn.Module):
         self.scale = scale
         self.embed = nn.Conv2d(channels * (scale**2 + 1), width, 3, padding=1)
         self.enhance = ResidualChannelAttentionBlock(width)
-        self.unfold = nn.Sequential(
-            nn.Conv2d(width, width * scale**2, 1), nn.PixelShuffle(scale)
-        )
+        self.unfold = nn.Sequential(nn.Conv2d(width, width * scale**2, 1), nn.PixelShuffle(scale))
 
     def forward(self, offset: Tensor, low_resolution: Tensor) -> Tensor:
         folded = F.pixel_unshuffle(offset, self.scale)

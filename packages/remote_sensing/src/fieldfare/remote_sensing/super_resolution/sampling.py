@@ -7,6 +7,7 @@ to the residual unchanged.
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -98,7 +99,7 @@ def multistep(
     """
     before: Tensor | None = None
     step_before = 0.0
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         residual = denoise(x, t) - mu
         if s == 0:
             return mu + residual
@@ -125,8 +126,8 @@ def published(
 ) -> Tensor:
     """The samplers of the published code, one network call a discrete time.
 
-    `sde` subtracts noise at every step, the one at t = 1 included, as published; `ode` is Euler's rule;
-    `posterior` draws x_{t-1} given x_t and the estimated x_0 (arXiv 2404.09732).
+    `sde` subtracts noise at every step, the one at t = 1 included, as published; `ode` is
+    Euler's rule; `posterior` draws x_{t-1} given x_t and the estimated x_0 (arXiv 2404.09732).
     """
     if sampler not in ("sde", "ode", "posterior"):
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
@@ -147,4 +148,3 @@ def published(
 def _log_snr(sde: MeanRevertingSDE, t: float) -> float:
     """ln(alpha / sigma) of the residual in units of lambda."""
     return float(sde.moments(t).log_snr) + math.log(sde.max_sigma)
-

@@ -21,6 +21,7 @@ from .model import (
     velocity_target,
     x0_from_output,
 )
+from .perceptual import FeatureDistance
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ class DataSettings:
     Attributes:
         patch: side of the training crop in low-resolution pixels (the published: 64).
         final_share: share of draws at t = T; the rest is uniform over 1 to T (the published: 0).
+        own_share: share of the draws at t < T whose state the model makes itself; velocity only.
+        perceptual_weight: of the feature distance at t < T; see `Objective`.
         holdout: every n-th tile, in order of name, is kept for validation.
     """
 
     patch: int = 32
     final_share: float = 0.5
+    own_share: float = 0.5
+    perceptual_weight: float = 0.0
     holdout: int = 40
 
 
@@ -49,28 +54,57 @@ def matching_loss(
     return (expected - sde.posterior_mean(x, mu, x0, t)).abs().mean()
 
 
-def velocity_loss(
-    sde: MeanRevertingSDE, predicted: Tensor, x0: Tensor, mu: Tensor, noise: Tensor, t: Tensor
-) -> Tensor:
-    """Mean squared error of the velocity (arXiv 2202.00512, appendix D)."""
-    return (predicted - velocity_target(x0, mu, noise, t, sde)).square().mean()
-
-
 class Objective:
-    """The loss of one batch of `PairDataset`, for the model's kind of prediction."""
+    """The loss of one batch of `PairDataset`, for the model's kind of prediction.
 
-    def __init__(self, model: SuperResolutionModel) -> None:
+    With a perceptual weight, the clean images seen at t < T are also pulled towards the truth in
+    EfficientNet-Lite1 features. At t = T the loss stays plain, so that one step remains the
+    least-squares restoration and every further step moves towards detail. Draws marked `own` take
+    as their state the noised one-step restoration instead of the noised truth: that is what a
+    sampler of few steps meets, and a network that never saw it takes blur for truth.
+    """
+
+    def __init__(self, model: SuperResolutionModel, perceptual_weight: float = 0.0) -> None:
         self.sde, self.prediction = model.sde, model.config.prediction
         self.scale = model.config.network.scale
+        self.perceptual_weight = perceptual_weight
+        self.distance: FeatureDistance | None = None
+        if perceptual_weight:
+            self.distance = FeatureDistance("lite1").to(memory_format=torch.channels_last)
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         x0, t, noise = batch["high"], batch["t"], batch["noise"]
         mu = enlarge(batch["low"], self.scale)
-        x = self.sde.noised(x0, mu, t, noise).contiguous(memory_format=torch.channels_last)
+        if self.prediction == "noise":
+            x = self._state(x0, mu, t, noise)
+            return matching_loss(self.sde, model(x, mu, t), x, mu, x0, t)
+        own = batch["own"] & (t < self.sde.steps)
+        start = x0.clone()
+        if own.any():
+            final = torch.full_like(t[own], self.sde.steps)
+            with torch.no_grad():
+                x = self._state(mu[own], mu[own], final, noise[own].flip(-1))
+                start[own] = self._seen(model(x, mu[own], final), x, mu[own], final)
+        x = self._state(start, mu, t, noise)
         predicted = model(x, mu, t)
-        if self.prediction == "velocity":
-            return velocity_loss(self.sde, predicted, x0, mu, noise, t)
-        return matching_loss(self.sde, predicted, x, mu, x0, t)
+        wanted = velocity_target(x0, mu, noise, t, self.sde)
+        seen = self._seen(predicted, x, mu, t)
+        error = (predicted - wanted).square().mean(dim=(1, 2, 3))
+        image_error = (seen - x0).square().mean(dim=(1, 2, 3)) / self.sde.max_sigma**2
+        loss = torch.where(own, image_error, error).mean()
+        early = t < self.sde.steps
+        if self.distance is None or not early.any():
+            return loss
+        distance = self.distance.to(x.device)(seen[early], x0[early]).sum() / len(t)
+        return loss + self.perceptual_weight * distance
+
+    def _state(self, x0: Tensor, mu: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        return self.sde.noised(x0, mu, t, noise).contiguous(memory_format=torch.channels_last)
+
+    def _seen(self, velocity: Tensor, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
+        """The clean image that a velocity implies, for whole times t, one a sample."""
+        alpha, sigma = self.sde.at(self.sde.alphas, t, x), self.sde.at(self.sde.sigma_bars, t, x)
+        return mu + alpha * (x - mu) - sigma * velocity
 
 
 class OneStepValidation:
@@ -137,11 +171,12 @@ def train(
         patch=data.patch,
         times=config.diffusion_steps,
         final_share=data.final_share,
+        own_share=data.own_share,
     )
     return fit(
         model,
         dataset,
-        Objective(model),
+        Objective(model, data.perceptual_weight),
         settings,
         folder,
         validate=OneStepValidation(held_out, config.network.scale),

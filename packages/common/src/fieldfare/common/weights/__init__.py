@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model weights: self-describing safetensors files, their cards, and published checkpoints."""
+
+from .card import Metric, ModelCard
+from .convert import Fit, fit_state_dict, load_checkpoint
+from .registry import available, from_pretrained, locate
+from .store import load_model_file, read_card, save_model_file
+
+__all__ = [
+    "Fit",
+    "Metric",
+    "ModelCard",
+    "available",
+    "fit_state_dict",
+    "from_pretrained",
+    "load_checkpoint",
+    "load_model_file",
+    "locate",
+    "read_card",
+    "save_model_file",
+]

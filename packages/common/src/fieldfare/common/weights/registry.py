@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models that installed packages carry, and the one door to any model's weights.
+
+A package announces the module whose folder holds its weight files under the entry-point group
+`fieldfare.models`. Nothing is ever downloaded.
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+from ..errors import InputError
+from .card import ModelCard
+from .convert import fit_state_dict
+from .store import load_model_file, read_card
+
+GROUP = "fieldfare.models"
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def available(task: str) -> dict[str, Path]:
+    """Packaged models of a task: name -> weight file."""
+    found = {}
+    for point in entry_points(group=GROUP):
+        spec = importlib.util.find_spec(point.value)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for path in sorted(Path(folder).glob("*.safetensors")):
+                if read_card(path).task == task:
+                    found[path.stem] = path
+    return found
+
+
+def locate(name_or_path: str, task: str) -> Path:
+    """The weight file of a packaged model's name or of a path.
+
+    Raises:
+        InputError: neither; the message names the models there are.
+    """
+    path = Path(name_or_path)
+    if path.suffix or len(path.parts) > 1:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        return path
+    models = available(task)
+    if name_or_path not in models:
+        close = difflib.get_close_matches(name_or_path, models, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(models) or 'none'}"
+        raise InputError(f"no model is named {name_or_path!r}; {hint}")
+    return models[name_or_path]
+
+
+def from_pretrained(
+    name_or_path: str, task: str, build: Callable[[dict], Network]
+) -> tuple[Network, ModelCard]:
+    """Build a network and load its weights, in evaluation mode.
+
+    Args:
+        build: the card's config -> network with fresh weights.
+
+    Raises:
+        InputError: unknown name, unreadable file, a model of another task, or tensors that do not
+            fit the network.
+    """
+    path = locate(name_or_path, task)
+    card, tensors = load_model_file(path)
+    if card.task != task:
+        raise InputError(f"{path}: is a {card.task} model; this needs one of {task}")
+    try:
+        network = build(card.config)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: its card does not describe a usable network: {error}") from None
+    fit = fit_state_dict(tensors, network.state_dict())
+    fit.require_complete(path)
+    network.load_state_dict(fit.tensors)
+    return network.eval(), card

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model in one safetensors file: tensors, and the card in the file's header."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import atomic_path
+from .card import ModelCard
+
+HEADER_KEY = "fieldfare.card"
+
+
+def save_model_file(path: Path, tensors: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write tensors and card atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata={HEADER_KEY: card.to_json()})
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card from a weight file's header, without its tensors.
+
+    Raises:
+        InputError: no such file, not a safetensors file, or one without a card.
+    """
+    return _read(path, with_tensors=False)[0]
+
+
+def load_model_file(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Read card and tensors (on the CPU); raises InputError as `read_card`."""
+    return _read(path, with_tensors=True)
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[ModelCard, dict[str, Tensor]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(HEADER_KEY)
+            if text is None:
+                raise InputError(f"{path}: holds no model card; use the command's `convert` first")
+            names = file.keys() if with_tensors else ()
+            return ModelCard.from_json(text), {name: file.get_tensor(name) for name in names}
+    except InputError:
+        raise
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(
+            f"{path}: not a readable safetensors file ({error}); published .pth files go through "
+            "the command's `convert`"
+        ) from None

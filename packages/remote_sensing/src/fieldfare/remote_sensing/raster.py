@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GeoTIFF in, GeoTIFF out: checked opening, windows, value ranges, nodata, enlarged georeference."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.rpc import RPC
+from rasterio.windows import Window, from_bounds
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.files import atomic_path
+
+BLOCK = 512
+"""Side of the output's tiles in pixels."""
+
+SAMPLE_TYPES = ("uint8", "uint16", "int16", "float32")
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The values that a model sees as 0 and 1."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:g}:{self.high:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ValueRange":
+        """Read `LOW:HIGH`; raises InputError unless LOW < HIGH, both finite."""
+        try:
+            low, high = (float(part) for part in text.split(":"))
+        except ValueError:
+            low = high = math.nan
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InputError(f"--range {text}: give LOW:HIGH, for example 0:10000, or auto")
+        return cls(low, high)
+
+
+class Scene:
+    """A raster opened for reading by windows, with its selected bands.
+
+    Args:
+        path: any raster GDAL reads.
+        bands: 1-based band numbers; all but alpha when None.
+        window: part of the raster to work on; the whole when None.
+
+    Raises:
+        InputError: missing, not a raster, no bands, unsupported sample type, or a band or window
+            outside it.
+    """
+
+    def __init__(
+        self, path: Path, bands: Sequence[int] | None = None, window: Window | None = None
+    ) -> None:
+        self.path = path
+        self.dataset = open_raster(path)
+        try:
+            self._select(bands)
+            self._crop(window)
+        except BaseException:
+            self.dataset.close()
+            raise
+
+    def _select(self, bands: Sequence[int] | None) -> None:
+        count, interp = self.dataset.count, self.dataset.colorinterp
+        alpha = [i + 1 for i, kind in enumerate(interp) if kind == ColorInterp.alpha]
+        self.alpha = alpha[0] if alpha else None
+        self.bands = tuple(bands or (b for b in range(1, count + 1) if b != self.alpha))
+        if not self.bands:
+            raise InputError(f"{self.path}: has no band besides alpha")
+        for band in self.bands:
+            if not 1 <= band <= count:
+                raise InputError(f"{self.path}: has no band {band}; it has 1 to {count}")
+        types = {self.dataset.dtypes[band - 1] for band in self.bands}
+        if len(types) > 1 or not types <= set(SAMPLE_TYPES):
+            raise InputError(
+                f"{self.path}: bands are {', '.join(sorted(types))}; convert them to one of "
+                f"{', '.join(SAMPLE_TYPES)} first (gdal_translate -ot)"
+            )
+        self.dtype = np.dtype(types.pop())
+
+    def _crop(self, window: Window | None) -> None:
+        whole = Window(0, 0, self.dataset.width, self.dataset.height)
+        if window is None:
+            window = whole
+        elif not rasterio.windows.intersect(window, whole):
+            raise InputError(
+                f"{self.path}: the window lies outside the raster of {whole.width} x {whole.height}"
+            )
+        self.window = window.intersection(whole)
+        self.height, self.width = int(self.window.height), int(self.window.width)
+        self.top, self.left = int(self.window.row_off), int(self.window.col_off)
+
+    def __enter__(self) -> "Scene":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dataset.close()
+
+    def read(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        """Values of the selected bands, (bands, height, width), in the raster's own type.
+
+        Rows and columns are half-open ranges in pixels of the whole raster.
+        """
+        return self._read(list(self.bands), rows, columns)
+
+    def valid(
+        self, values: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> np.ndarray:
+        """Which samples hold data, (bands, height, width) bool, for what `read` gave.
+
+        A sample is missing where it equals its band's nodata value, is NaN, or where the pixel is
+        masked or wholly transparent.
+        """
+        valid = np.ones(values.shape, bool)
+        for index, band in enumerate(self.bands):
+            nodata = self.dataset.nodatavals[band - 1]
+            if nodata is not None and not math.isnan(nodata):
+                valid[index] &= values[index] != nodata
+        if self.dtype.kind == "f":
+            valid &= ~np.isnan(values)
+        if self.alpha or self.has_mask_band:
+            valid &= self.read_mask(rows, columns) != 0
+        return valid
+
+    def read_mask(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        """The alpha band, or else the mask of the whole raster, (height, width); 0 is missing."""
+        if self.alpha:
+            return self._read([self.alpha], rows, columns)[0]
+        return self.dataset.read_masks(self.bands[0], window=Window.from_slices(rows, columns))
+
+    @property
+    def nodata(self) -> float | None:
+        """Nodata value of the first selected band; a GeoTIFF knows one for all bands."""
+        return self.dataset.nodatavals[self.bands[0] - 1]
+
+    @property
+    def has_mask_band(self) -> bool:
+        """Whether validity is kept in a mask of the whole raster rather than in nodata or alpha."""
+        flags = self.dataset.mask_flag_enums[self.bands[0] - 1]
+        return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Values and validity of the whole scene, in pieces of at most 2048 x 2048 pixels."""
+        step = 2048
+        bottom, right = self.top + self.height, self.left + self.width
+        for top in range(self.top, bottom, step):
+            for left in range(self.left, right, step):
+                rows = (top, min(top + step, bottom))
+                columns = (left, min(left + step, right))
+                values = self.read(rows, columns)
+                yield values, self.valid(values, rows, columns)
+
+    def extremes(self) -> ValueRange:
+        """Smallest and largest valid value over all selected bands; reads the scene once.
+
+        Raises:
+            InputError: no valid pixel, or infinite values.
+        """
+        low, high = math.inf, -math.inf
+        for values, valid in self.blocks():
+            inside = values[valid]
+            if inside.size:
+                low, high = min(low, float(inside.min())), max(high, float(inside.max()))
+        if low > high:
+            raise InputError(f"{self.path}: every pixel is nodata; there is nothing to enlarge")
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise InputError(f"{self.path}: holds infinite values; set them to nodata first")
+        return ValueRange(low, high)
+
+    def _read(
+        self, bands: list[int], rows: tuple[int, int], columns: tuple[int, int]
+    ) -> np.ndarray:
+        try:
+            return self.dataset.read(bands, window=Window.from_slices(rows, columns))
+        except RasterioError as error:
+            raise InputError(
+                f"{self.path}: cannot be read at rows {rows[0]} to {rows[1]}: "
+                f"the file is truncated or damaged ({_reason(error)})"
+            ) from None
+
+
+def open_raster(path: Path) -> DatasetReader:
+    """Open a raster, or raise InputError saying in one line why not."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the rasters in it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+    except RasterioError as error:
+        raise InputError(f"{path}: not a readable raster ({_reason(error)})") from None
+    if dataset.count == 0:
+        dataset.close()
+        raise InputError(f"{path}: holds no bands; name one of its subdatasets instead")
+    return dataset
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+
+
+def window_of_bounds(path: Path, bounds: tuple[float, float, float, float]) -> Window:
+    """Whole-pixel window covering (left, bottom, right, top) in the raster's own coordinates."""
+    with open_raster(path) as dataset:
+        if dataset.transform.is_rectilinear:
+            window = from_bounds(*bounds, transform=dataset.transform)
+        else:
+            left, bottom, right, top = bounds
+            corners = [
+                ~dataset.transform * (x, y) for x in (left, right) for y in (bottom, top)
+            ]
+            columns, rows = zip(*corners, strict=True)
+            window = Window.from_slices(
+                (min(rows), max(rows)), (min(columns), max(columns)), boundless=True
+            )
+    left, top = math.floor(window.col_off + 1e-6), math.floor(window.row_off + 1e-6)
+    right = math.ceil(window.col_off + window.width - 1e-6)
+    bottom = math.ceil(window.row_off + window.height - 1e-6)
+    return Window(left, top, right - left, bottom - top)
+
+
+def georeference(scene: Scene, scale: int) -> dict[str, Any]:
+    """CRS, transform, ground control points and RPCs of the enlarged scene, for `rasterio.open`."""
+    dataset = scene.dataset
+    here: dict[str, Any] = {}
+    gcps, gcp_crs = dataset.gcps
+    if gcps:
+        here["gcps"] = [
+            GroundControlPoint(
+                row=(point.row - scene.top) * scale,
+                col=(point.col - scene.left) * scale,
+                x=point.x,
+                y=point.y,
+                z=point.z,
+                id=point.id,
+                info=point.info,
+            )
+            for point in gcps
+        ]
+        here["crs"] = gcp_crs
+    elif not dataset.transform.is_identity:
+        here["transform"] = dataset.window_transform(scene.window) * rasterio.Affine.scale(1 / scale)
+        here["crs"] = dataset.crs
+    elif dataset.crs:
+        here["crs"] = dataset.crs
+    if dataset.rpcs:
+        here["rpcs"] = _enlarged_rpcs(dataset.rpcs, scene, scale)
+    return here
+
+
+def _enlarged_rpcs(rpcs: RPC, scene: Scene, scale: int) -> RPC:
+    """Rational polynomials count from pixel centres: line' = (line - top + 1/2) scale - 1/2."""
+    values = rpcs.to_dict()
+    for name, start in (("line", scene.top), ("samp", scene.left)):
+        values[f"{name}_off"] = (values[f"{name}_off"] - start + 0.5) * scale - 0.5
+        values[f"{name}_scale"] *= scale
+    return RPC(**values)
+
+
+def to_sample_type(
+    values: np.ndarray, dtype: np.dtype, nodata: float | None, valid: np.ndarray
+) -> np.ndarray:
+    """Round to the raster's type; keep valid samples off the nodata value and missing ones on it.
+
+    Args:
+        values: (bands, height, width) float, in the raster's unit.
+        valid: like values, bool; missing samples become nodata, 0 where there is none.
+    """
+    if dtype.kind == "f":
+        out = values.astype(dtype)
+    else:
+        limits = np.iinfo(dtype)
+        out = np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    if nodata is not None and not math.isnan(nodata):
+        out[(out == np.asarray(nodata, dtype)) & valid] = _neighbour(nodata, dtype)
+    out[~valid] = nodata or 0
+    return out
+
+
+def _neighbour(value: float, dtype: np.dtype) -> Any:
+    """The value of the type next to one, towards the middle of an integer type's range."""
+    if dtype.kind == "f":
+        return np.nextafter(dtype.type(value), dtype.type(math.inf))
+    limits = np.iinfo(dtype)
+    return dtype.type(int(value) + (1 if value < (limits.min + limits.max) / 2 else -1))
+
+
+def write_geotiff(
+    target: Path,
+    rows: Iterable[np.ndarray],
+    scene: Scene,
+    scale: int,
+    *,
+    dtype: np.dtype,
+    nodata: float | None,
+    tags: dict[str, str],
+    descriptions: Sequence[str | None],
+    like_scene: bool = True,
+    cog: bool = True,
+) -> None:
+    """Write a compressed, tiled GeoTIFF (cloud-optimised by default) from top to bottom.
+
+    Args:
+        target: replaced atomically.
+        rows: consecutive bands (bands, rows, width) of dtype, each of `BLOCK` rows but the last.
+        scene: whose georeference is carried over, enlarged by scale.
+        descriptions: of each band.
+        like_scene: the bands are the scene's: keep its colours, scales, alpha and mask.
+        cog: copy into a cloud-optimised layout with overviews.
+    """
+    count = len(descriptions)
+    alpha = like_scene and scene.alpha is not None
+    mask = like_scene and not alpha and scene.has_mask_band
+    predictor = 3 if dtype.kind == "f" else 2
+    profile = {
+        "driver": "GTiff",
+        "height": scene.height * scale,
+        "width": scene.width * scale,
+        "count": count + alpha,
+        "dtype": dtype.name,
+        "nodata": nodata,
+        "compress": "deflate",
+        "predictor": predictor,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "BIGTIFF": "IF_SAFER",
+        "num_threads": "all_cpus",
+        **georeference(scene, scale),
+    }
+    colours = [ColorInterp.gray, *[ColorInterp.undefined] * (count - 1)]
+    if like_scene:
+        colours = [scene.dataset.colorinterp[band - 1] for band in scene.bands]
+    if colours[:3] == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]:
+        profile["photometric"] = "RGB"
+    with atomic_path(target) as temporary, _quiet_environment():
+        plain = temporary.with_suffix(".plain.tif") if cog else temporary
+        try:
+            with rasterio.open(plain, "w", **profile) as sink:
+                sink.update_tags(**tags)
+                sink.colorinterp = [*colours, ColorInterp.alpha] if alpha else colours
+                if like_scene and not alpha:
+                    sink.scales = [scene.dataset.scales[band - 1] for band in scene.bands]
+                    sink.offsets = [scene.dataset.offsets[band - 1] for band in scene.bands]
+                for index, text in enumerate(descriptions, start=1):
+                    sink.set_band_description(index, text or "")
+                top = 0
+                for values in rows:
+                    bottom = top + values.shape[1]
+                    window = Window(0, top, values.shape[2], values.shape[1])
+                    sink.write(values, range(1, count + 1), window=window)
+                    if alpha or mask:
+                        shown = scene.read_mask(
+                            (scene.top + top // scale, scene.top + bottom // scale),
+                            (scene.left, scene.left + scene.width),
+                        )
+                        shown = shown.repeat(scale, axis=0).repeat(scale, axis=1)
+                        if alpha:
+                            sink.write(shown, count + 1, window=window)
+                        else:
+                            sink.write_mask(shown, window=window)
+                    top = bottom
+            if cog:
+                rasterio.shutil.copy(
+                    plain,
+                    temporary,
+                    driver="COG",
+                    compress="deflate",
+                    predictor=predictor,
+                    blocksize=BLOCK,
+                    bigtiff="IF_SAFER",
+                    num_threads="all_cpus",
+                    overview_resampling="average",
+                )
+        finally:
+            if cog:
+                plain.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet_environment() -> Iterator[None]:
+    """GDAL with a bounded cache and masks inside the file; no warning about a missing CRS."""
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

