@@ -7,11 +7,12 @@ interrupted. Nothing heavy is imported here, so that `--help` answers at once.
 
 import errno
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -38,7 +39,13 @@ precision_option = click.option(
     show_default=True,
     help="auto takes bf16 only where the processor has it natively.",
 )
-seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of everything random: same seed, same result.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr.")
 json_option = click.option(
@@ -70,22 +77,20 @@ class CommandGroup(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit):
-            raise
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise  # click says or ends it
         except (KeyboardInterrupt, click.Abort) as stop:
             _fail(str(stop) or "interrupted; nothing half-written is left", 130)
         except InputError as error:
             _fail(str(error), 2)
         except RunError as error:
             _fail(str(error), 1)
-        except BrokenPipeError:
-            os._exit(1)
         except OSError as error:
             _fail(_describe(error), 1)
-        except MemoryError:
-            _fail("out of memory; use a smaller batch, tile or input", 1)
         except Exception as error:
             name = type(error).__name__
+            if name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+                _fail("out of memory; use a smaller batch, tile or input", 1)
             _fail(f"{name}: {error} (set {TRACEBACK_VARIABLE}=1 for details)", 1)
 
 
@@ -96,7 +101,7 @@ def _describe(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     if os.environ.get(TRACEBACK_VARIABLE):
         import traceback
 
@@ -112,11 +117,27 @@ def say(message: str, *, quiet: bool = False) -> None:
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, text: str) -> None:
-    """Print a result on stdout: as one JSON object, or as text for people."""
-    click.echo(json.dumps(result, default=str) if as_json else text)
+    """Print a result on stdout: as one JSON object, or as text for people.
+
+    JSON knows no NaN and no infinity: they become null.
+    """
+    click.echo(json.dumps(_plain(result), allow_nan=False) if as_json else text)
 
 
-def table(rows: list[Mapping[str, Any]]) -> str:
+def _plain(value: Any) -> Any:
+    """What JSON can hold: NumPy's and torch's values as plain ones, all else as a string."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of equal keys as aligned columns; floats with four significant digits."""
 
     def shown(value: Any) -> str:

@@ -13,19 +13,24 @@ from .errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
+CPU_INFO = Path("/proc/cpuinfo")
+"""Where Linux lists what the processor can do."""
 
 
 def resolve_device(name: str = "auto") -> torch.device:
     """The device for a name of `DEVICES` (or `cuda:1`); `auto` takes CUDA where there is one.
 
     Raises:
-        InputError: CUDA was asked for and torch sees none.
+        InputError: no such device, or CUDA was asked for and torch sees none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA GPU here; use --device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name}: choose one of {', '.join(DEVICES)}") from None
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -46,21 +51,30 @@ def native_bfloat16(device_type: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware (AVX512-BF16, AMX, CUDA from Ampere on)."""
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
-    flags = Path("/proc/cpuinfo")
-    if device_type != "cpu" or not flags.exists():
+    if device_type != "cpu" or not CPU_INFO.exists():
         return False
-    return any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+    flags = set(CPU_INFO.read_text().split())
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch (all devices)."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for libraries that draw from the global state
     torch.manual_seed(seed)
 
 
 def set_threads(threads: int | None = None) -> int:
-    """Use this many processor threads (default: the cores this process may run on)."""
-    threads = threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    return threads
+    """Use this many processor threads.
+
+    By default OMP_NUM_THREADS where it is set, else the cores this process may run on.
+    """
+    wanted = threads or int(os.environ.get("OMP_NUM_THREADS") or _cores())
+    torch.set_num_threads(wanted)
+    return wanted
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GeoTIFF in, GeoTIFF out: checked opening, windows, value ranges, nodata, enlarged georeference."""
+"""GeoTIFF in, GeoTIFF out: checked opening, windows, ranges, nodata, enlarged georeference."""
 
 import contextlib
 import math
@@ -257,7 +257,8 @@ def georeference(scene: Scene, scale: int) -> dict[str, Any]:
         ]
         here["crs"] = gcp_crs
     elif not dataset.transform.is_identity:
-        here["transform"] = dataset.window_transform(scene.window) * rasterio.Affine.scale(1 / scale)
+        corner = dataset.window_transform(scene.window)
+        here["transform"] = corner * rasterio.Affine.scale(1 / scale)
         here["crs"] = dataset.crs
     elif dataset.crs:
         here["crs"] = dataset.crs

@@ -51,7 +51,7 @@ class RowStore:
         self.done = last
 
     def read(self, name: str, multiple: int) -> Iterator[np.ndarray]:
-        """One of the arrays from top to bottom, regrouped along axis -2 into runs of `multiple` rows."""
+        """One of the arrays, top to bottom, regrouped on axis -2 into runs of `multiple` rows."""
         waiting: list[np.ndarray] = []
         held = 0
         for path in self._files():

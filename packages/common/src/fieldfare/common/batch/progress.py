@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far a batch run is, as one line on stderr."""
 
-import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from fieldfare.common.progress import format_seconds
+from fieldfare.common.progress import StatusLine, format_seconds
 
 from .items import Item
 
@@ -93,22 +92,10 @@ def describe(progress: Progress) -> str:
 
 
 class ProgressLine:
-    """Prints the progress to stderr: five times a second on a terminal, else every 30 s."""
+    """Shows the progress on a `StatusLine`."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
-        self._last = time.monotonic()
+        self._status = StatusLine(stream)
 
     def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if not progress.finished and now - self._last < (0.2 if self._terminal else 30.0):
-            return
-        self._last = now
-        text = describe(progress)
-        if self._terminal:
-            text = f"\r\x1b[2K{text}" + ("\n" if progress.finished else "")
-        else:
-            text += "\n"
-        self._stream.write(text)
-        self._stream.flush()
+        self._status.show(describe(progress), last=progress.finished)

@@ -3,6 +3,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class ExponentialMovingAverage:
         """Shadow weights and update count, for a checkpoint."""
         return {"updates": self.updates, "shadow": self.shadow}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
         self.updates = state["updates"]
         for name, value in state["shadow"].items():

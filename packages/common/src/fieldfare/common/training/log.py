@@ -4,19 +4,25 @@
 import csv
 from pathlib import Path
 
+from ..errors import InputError
 from ..files import atomic_path
 
 
 class TrainingLog:
-    """Rows of numbers in `log.csv`; on resume, rows after the resumed step are dropped."""
+    """Rows of numbers in `log.csv`; on resume, rows after the resumed step are dropped.
+
+    Raises:
+        InputError: on resume, the file is not such a log.
+    """
 
     def __init__(self, path: Path, *, resumed_step: int = 0) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
         if resumed_step and path.exists():
-            with open(path, newline="") as file:
-                rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-            self.rows = [row for row in rows if row["step"] <= resumed_step]
+            try:
+                self.rows = [row for row in _read(path) if row["step"] <= resumed_step]
+            except (KeyError, TypeError, ValueError):
+                raise InputError(f"{path}: not a training log; move it away to go on") from None
 
     def add(self, **values: float) -> None:
         """Append a row and rewrite the file (columns may grow)."""
@@ -29,25 +35,28 @@ class TrainingLog:
 
     def draw(self, target: Path) -> None:
         """Write the learning curve as PNG: loss on a log axis, each validation metric below it."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure  # without pyplot, which would open a display
 
         known = ("step", "loss", "learning_rate", "seconds")
         metrics = sorted({name for row in self.rows for name in row if name not in known})
-        figure, axes = pyplot.subplots(
-            1 + len(metrics), 1, figsize=(7, 2.5 * (1 + len(metrics))), squeeze=False
-        )
-        for axis, name in zip(axes[:, 0], ["loss", *metrics], strict=True):
+        height = 2.5 * (1 + len(metrics))
+        figure = Figure(figsize=(7, height), layout="tight")
+        axes = figure.subplots(1 + len(metrics), 1, squeeze=False)[:, 0]
+        for axis, name in zip(axes, ["loss", *metrics], strict=True):
             points = [(row["step"], row[name]) for row in self.rows if name in row]
             axis.plot(*zip(*points, strict=True), marker="." if name != "loss" else "")
             axis.set_ylabel(name)
             axis.grid(alpha=0.3)
         if all(row["loss"] > 0 for row in self.rows if "loss" in row):
-            axes[0, 0].set_yscale("log")
-        axes[-1, 0].set_xlabel("step")
-        figure.tight_layout()
+            axes[0].set_yscale("log")
+        axes[-1].set_xlabel("step")
         with atomic_path(target) as temporary:
             figure.savefig(temporary, dpi=100)
-        pyplot.close(figure)
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    with open(path, newline="") as file:
+        return [
+            {name: int(text) if name == "step" else float(text) for name, text in row.items() if text}
+            for row in csv.DictReader(file)
+        ]

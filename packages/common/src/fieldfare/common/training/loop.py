@@ -86,7 +86,7 @@ def fit(
     settings: TrainSettings,
     folder: Path,
     *,
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    validate: Callable[[Any], Mapping[str, float]] | None = None,
     quiet: bool = False,
 ) -> nn.Module:
     """Train a model; resume from `folder/checkpoint.pt` when it is there.

@@ -2,13 +2,16 @@
 """Sample order as a pure function of seed and position: the same at any number of processes."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from ..errors import InputError
 
-class Draw(NamedTuple):
+
+@dataclass(frozen=True, slots=True)
+class Draw:
     """What a training data set is indexed with.
 
     Attributes:
@@ -35,15 +38,18 @@ class DrawSampler(Sampler[list[Draw]]):
     Args:
         length: samples in the data set.
         batch: samples a step over all processes, a multiple of `world`.
+
+    Raises:
+        InputError: no samples, or a batch that `world` does not divide.
     """
 
     def __init__(
         self, length: int, batch: int, *, seed: int, first: int, last: int, rank: int, world: int
     ) -> None:
         if length < 1:
-            raise ValueError("the data set is empty")
+            raise InputError("the data set is empty")
         if batch % world:
-            raise ValueError(f"batch size {batch} is not a multiple of {world} processes")
+            raise InputError(f"batch size {batch} is not a multiple of {world} processes")
         self.length, self.batch, self.seed = length, batch, seed
         self.first, self.last, self.rank, self.world = first, last, rank, world
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)

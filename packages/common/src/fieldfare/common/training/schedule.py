@@ -5,7 +5,7 @@ import math
 
 
 def cosine_with_warmup(step: int, *, steps: int, peak: float, floor: float, warmup: int) -> float:
-    """Learning rate at a step (0-based): linear rise over `warmup` steps, then half a cosine to `floor`.
+    """Learning rate at a step (0-based): linear over `warmup` steps, then half a cosine to `floor`.
 
     Source: SGDR, Loshchilov and Hutter 2016 (arXiv 1608.03983), eq. 5, without restarts.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a predictor over tiles and hand out finished rows, with memory bounded by one band of tiles."""
+"""Run a predictor over tiles and hand out finished rows; memory holds one band of tiles."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -62,8 +62,7 @@ def stream(
         position = 0
         while position < len(starts):
             group = starts[position : position + size]
-            images = [read(start) for start in group]
-            present = [(s, image) for s, image in zip(group, images, strict=True) if image is not None]
+            present = [(s, image) for s in group if (image := read(s)) is not None]
             if present:
                 try:
                     results = predict(
@@ -80,7 +79,9 @@ def stream(
             position += len(group)
             done += len(group)
             progress(done, len(tiles))
-        following = rows[index + 1][0] * scale - row_offset if index + 1 < len(rows) else region_rows
+        following = region_rows
+        if index + 1 < len(rows):
+            following = rows[index + 1][0] * scale - row_offset
         finished = min(following, region_rows)
         if finished > written:
             write(written, band[:, written - top : finished - top].copy())

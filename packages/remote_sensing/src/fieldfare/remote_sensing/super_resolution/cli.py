@@ -27,7 +27,11 @@ steps_option = click.option(
     help="Solver steps; 1 is the best PSNR, more add detail. [default: the model's]",
 )
 tile_option = click.option(
-    "--tile", type=click.IntRange(min=8), default=64, show_default=True, help="Side in input pixels."
+    "--tile",
+    type=click.IntRange(min=8),
+    default=64,
+    show_default=True,
+    help="Side in input pixels.",
 )
 overlap_option = click.option(
     "--overlap",
@@ -193,7 +197,7 @@ def models(as_json: bool) -> None:
 @console.model_option(DEFAULT_MODEL)
 @steps_option
 @tile_option
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Runs.")
+@click.option("--repeats", type=click.IntRange(min=2), default=5, show_default=True, help="Runs.")
 @console.device_option
 @console.precision_option
 @console.json_option

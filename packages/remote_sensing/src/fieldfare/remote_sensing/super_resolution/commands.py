@@ -173,8 +173,9 @@ def _infer_many(
     settings.restorers()  # so that a wrong model is refused once, before any worker starts
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made into a folder ({error.strerror})") from None
+    except OSError as refusal:
+        reason = refusal.strerror
+        raise InputError(f"{folder}: cannot be made into a folder ({reason})") from None
     items = []
     for path in inputs:
         target = folder / f"{path.stem}_x4.tif"
@@ -194,10 +195,11 @@ def _infer_many(
         settings=inference.identity(settings),
         progress=(lambda _: None) if options["quiet"] else None,
     )
-    for key, error in summary.errors.items():
-        console.say(f"failed: {key}: {error}")
+    for key, text in summary.errors.items():
+        console.say(f"failed: {key}: {text}")
     result = {
-        name: getattr(summary, name) for name in ("done", "failed", "skipped", "seconds", "manifest")
+        name: getattr(summary, name)
+        for name in ("done", "failed", "skipped", "seconds", "manifest")
     }
     text = f"{summary.done} done, {summary.skipped} done before, {summary.failed} failed: {folder}"
     console.emit(result, as_json=options["as_json"], text=text)
@@ -282,6 +284,7 @@ def evaluate(folder: Path, options: dict[str, Any]) -> None:
     from . import evaluation
 
     set_threads()
+    pairs = evaluation.find_pairs(folder, restore.BICUBIC_SCALE, options["match"])
     contenders: dict[str, restore.Restorer] = {restore.BICUBIC: restore.BicubicRestorer()}
     for name in options["model"]:
         for steps in options["steps"] or (None,):
@@ -295,14 +298,13 @@ def evaluate(folder: Path, options: dict[str, Any]) -> None:
             )
             count = getattr(restorer, "steps", 0)
             contenders[f"{Path(name).stem} {count} step{'s' * (count != 1)}"] = restorer
-    pairs = evaluation.find_pairs(folder, restore.BICUBIC_SCALE, options["match"])
     with Progress("evaluate", len(pairs), unit="image", quiet=options["quiet"]) as bar:
         rows, shown = evaluation.evaluate(
             pairs,
             contenders,
             tile=options["tile"],
             overlap=options["overlap"],
-            progress=bar.update,
+            progress=lambda done, total: bar.update(done),
         )
     means = evaluation.summarise(rows)
     text = f"{len(pairs)} images\n{console.table(means)}"

@@ -62,6 +62,10 @@ class MeanRevertingSDE:
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
+        if not 0 < eps < 1:
+            raise ValueError(f"eps must lie between 0 and 1, got {eps}")
+        if max_sigma <= 0:
+            raise ValueError(f"max_sigma must be positive, got {max_sigma}")
         self.steps = steps
         self.schedule = schedule
         self.eps = eps

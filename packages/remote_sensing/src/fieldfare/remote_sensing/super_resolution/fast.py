@@ -66,7 +66,7 @@ class _Block:
             self._image(image, modulation)
 
     def _image(self, x: Tensor, modulation: _Modulation) -> None:
-        height, width, channels = x.shape
+        _, width, channels = x.shape
         strip = max(1, STRIP_BYTES * torch.get_num_threads() // (8 * channels * width))
         gated, mean = self._mix(x, strip, modulation)
         weight, bias = self.attention
@@ -125,8 +125,8 @@ class _Block:
 class FastEDiffSR:
     """The frozen network on a processor.
 
-    Takes a copy of nothing: it reads the network's weights when built, so build it anew after
-    changing them. Only the published CPEM is supported.
+    It reads the weights when built, so build it anew after changing them. Only the published CPEM
+    is supported.
 
     Args:
         network: float32, on the CPU.
@@ -134,7 +134,9 @@ class FastEDiffSR:
 
     def __init__(self, network: EDiffSR) -> None:
         if network.config.cpem != "published":
-            raise ValueError("the fast path knows only the published CPEM")
+            raise ValueError(
+                f"the fast path knows only the published CPEM, got {network.config.cpem!r}"
+            )
         self.network = network
         with torch.inference_mode():
             self.encoders = [_blocks(stack) for stack in network.encoders]

@@ -273,7 +273,7 @@ def _read_extended(
     values = scene.read(*spans)
     valid = scene.valid(values, *spans)
     chosen = np.ix_(rows - spans[0][0], columns - spans[1][0])
-    return values[:, *chosen], valid[:, *chosen]
+    return values[:, chosen[0], chosen[1]], valid[:, chosen[0], chosen[1]]
 
 
 def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

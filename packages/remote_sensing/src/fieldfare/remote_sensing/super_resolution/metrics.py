@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 from .data import reduce_bicubic
 
 DEFINITIONS = {
-    "psnr": "peak signal-to-noise ratio in dB, RGB, border of 4 pixels cut, after rounding to uint8",
+    "psnr": "peak signal-to-noise ratio in dB, RGB, border of 4 pixels cut, rounded to uint8",
     "ssim": "structural similarity, Gaussian window 11 x 11 of sigma 1.5, mean over R, G and B, "
     "border of 4 pixels cut",
     "lite0": "squared distance of unit EfficientNet-Lite0 features, mean over five stages; smaller "

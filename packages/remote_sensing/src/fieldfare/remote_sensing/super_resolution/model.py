@@ -84,6 +84,8 @@ def x0_from_output(
     prediction: str, output: Tensor, x: Tensor, mu: Tensor, t: float, sde: MeanRevertingSDE
 ) -> Tensor:
     """The clean image that the network's output at x_t implies; t may be any real 0 < t <= T."""
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction must be one of {PREDICTIONS}, got {prediction!r}")
     moments = sde.moments(t)
     alpha, sigma = float(moments.alpha), float(moments.sigma)
     if prediction == "noise":

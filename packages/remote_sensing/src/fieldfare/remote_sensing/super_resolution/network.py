@@ -11,7 +11,9 @@ enhancement module (CPEM) of the paper's figure is `cpem="folded"`, the publishe
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ class EDiffSRConfig:
 
     Attributes:
         channels: bands of the image, 3 in the paper.
-        width: channels at full resolution, doubled at each level; at least 16.
+        width: channels at full resolution, doubled at each level; even, at least 16.
         encoder_blocks: blocks a level before each halving.
         middle_blocks: blocks at the coarsest level.
         decoder_blocks: blocks a level after each doubling, coarsest first.
@@ -44,8 +46,8 @@ class EDiffSRConfig:
     cpem: str = "published"
 
     def __post_init__(self) -> None:
-        if self.width < 16:
-            raise ValueError(f"width must be at least 16, got {self.width}")
+        if self.width < 16 or self.width % 2:
+            raise ValueError(f"width must be even and at least 16, got {self.width}")
         if len(self.encoder_blocks) != len(self.decoder_blocks):
             raise ValueError(
                 f"as many decoder as encoder levels are needed, got "
@@ -55,11 +57,15 @@ class EDiffSRConfig:
             raise ValueError(f"cpem must be 'published' or 'folded', got {self.cpem!r}")
 
     @classmethod
-    def from_dict(cls, values: dict) -> "EDiffSRConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> "EDiffSRConfig":
         """Read what `to_dict` wrote (lists become tuples)."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 

@@ -24,7 +24,14 @@ def noise_field(
 
     Returns:
         (channels, height, width) float32.
+
+    Raises:
+        ValueError: seed or stream is outside its range.
     """
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie between 0 and 2^64 - 1, got {seed}")
+    if not 0 <= stream < 2**64:
+        raise ValueError(f"stream must lie between 0 and 2^64 - 1, got {stream}")
     (top, bottom), (left, right) = rows, columns
     field = np.empty((channels, bottom - top, right - left), np.float32)
     for block_row in range(top // BLOCK, -(-bottom // BLOCK)):

