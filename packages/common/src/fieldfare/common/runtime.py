@@ -48,7 +48,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 @cache
 def native_bfloat16(device_type: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (AVX512-BF16, AMX, CUDA from Ampere on)."""
+    """Whether the device multiplies bfloat16 itself (AVX512-BF16, AMX, CUDA from Ampere on)."""
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     if device_type != "cpu" or not CPU_INFO.exists():

@@ -56,7 +56,8 @@ class TrainingLog:
 
 def _read(path: Path) -> list[dict[str, float]]:
     with open(path, newline="") as file:
-        return [
-            {name: int(text) if name == "step" else float(text) for name, text in row.items() if text}
+        rows = [
+            {name: float(text) for name, text in row.items() if text}
             for row in csv.DictReader(file)
         ]
+    return [row | {"step": int(row["step"])} for row in rows]

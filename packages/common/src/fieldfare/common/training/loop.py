@@ -7,18 +7,21 @@ in this process, so a resumed run would replay the first epoch's order.
 
 import hashlib
 import json
+import math
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..files import atomic_path
 from ..progress import Progress
 from .ema import ExponentialMovingAverage
@@ -29,6 +32,8 @@ from .schedule import cosine_with_warmup
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
 CURVE = "learning_curve.png"
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Preempted(KeyboardInterrupt):
@@ -49,7 +54,8 @@ class TrainSettings:
         precision: `fp32` or `bf16` (autocast; weights stay float32).
         devices: processes on this machine; num_nodes: machines.
         workers: data-loading processes of each training process.
-        checkpoint_every, log_every, validate_every: in steps.
+        checkpoint_every, log_every, validate_every: in steps. The logged loss is the mean since
+            the row before it, or since the run was resumed.
     """
 
     steps: int
@@ -80,30 +86,38 @@ class TrainSettings:
 
 
 def fit(
-    model: nn.Module,
+    model: Network,
     dataset: Dataset[Any],
     loss: Callable[[nn.Module, Any], Tensor],
     settings: TrainSettings,
     folder: Path,
     *,
-    validate: Callable[[Any], Mapping[str, float]] | None = None,
+    validate: Callable[[Network], Mapping[str, float]] | None = None,
     quiet: bool = False,
-) -> nn.Module:
+) -> Network:
     """Train a model; resume from `folder/checkpoint.pt` when it is there.
+
+    A resumed run ends with the weights of an uninterrupted one: samples are a function of the step,
+    and torch's global generator (dropout) is seeded anew by the step. With several processes each
+    takes its share of the batch; the result is that of one process as long as no layer mixes
+    samples or draws random numbers.
 
     Args:
         model: its weights are the start of a fresh run.
         dataset: map-style, indexed with `Draw`; all randomness must come from the draw.
         loss: (model, batch on the device) -> scalar, the mean over the batch's samples.
-        folder: receives checkpoint.pt, log.csv and learning_curve.png.
+        folder: receives checkpoint.pt, log.csv and learning_curve.png; all machines must see it.
         validate: metrics of the averaged model, called on the first process only.
 
     Returns:
         The model with the averaged weights.
 
     Raises:
-        InputError: the checkpoint belongs to a run with other settings.
-        Preempted: Ctrl-C or SIGTERM; the checkpoint holds the last finished step.
+        InputError: the checkpoint is unreadable or of a run with other settings, or the batch
+            cannot be shared among the processes.
+        RunError: the loss became NaN or infinite; the checkpoint from before is kept.
+        Preempted: Ctrl-C or SIGTERM; the checkpoint holds the last finished step. A second Ctrl-C
+            does not wait for the step.
     """
     processes = settings.devices * settings.num_nodes
     fabric = Fabric(
@@ -115,7 +129,8 @@ def fit(
     )
     fabric.launch()
     folder.mkdir(parents=True, exist_ok=True)
-    ema = ExponentialMovingAverage(model.to(fabric.device), settings.ema_decay)
+    wrapped = fabric.setup_module(model)
+    ema = ExponentialMovingAverage(model, settings.ema_decay)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=settings.learning_rate,
@@ -123,10 +138,6 @@ def fit(
         weight_decay=settings.weight_decay,
     )
     first = _restore(folder / CHECKPOINT, settings, model, ema, optimizer, fabric.device)
-    if processes > 1:
-        wrapped, optimizer = fabric.setup(model, optimizer)
-    else:
-        wrapped = fabric.setup_module(model)
     sampler = DrawSampler(
         len(dataset),  # type: ignore[arg-type]
         settings.batch_size,
@@ -141,20 +152,15 @@ def fit(
         batch_sampler=sampler,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
+        worker_init_fn=_ignore_stop_signals,
         pin_memory=fabric.device.type == "cuda",
     )
     main = fabric.global_rank == 0
     log = TrainingLog(folder / LOG, resumed_step=first)
     progress = Progress("train", settings.steps, unit="step", done=first, quiet=quiet or not main)
 
-    def save(step: int) -> None:
-        if main:
-            _save(folder / CHECKPOINT, settings, step, model, ema, optimizer)
-            if log.rows:
-                log.draw(folder / CURVE)
-
     stop = _StopFlag()
-    running, counted = 0.0, 0
+    total, counted = torch.zeros((), device=fabric.device), 0
     model.train()
     with progress, stop:
         for step, batch in enumerate(loader, start=first):
@@ -167,6 +173,7 @@ def fit(
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            torch.manual_seed(_step_seed(settings.seed, step, fabric.global_rank))
             value = loss(wrapped, fabric.to_device(batch))
             fabric.backward(value)
             if settings.clip_norm:
@@ -174,13 +181,21 @@ def fit(
             optimizer.step()
             optimizer.zero_grad()
             ema.update(model)
-            done = step + 1
-            running, counted = running + float(value.detach()), counted + 1
+            total, counted = total + value.detach().float(), counted + 1
+            done, last = step + 1, step + 1 == settings.steps
+            stopping = _any_process(stop.asked, fabric) and not last
+            logging = last or done % settings.log_every == 0
+            saving = last or stopping or done % settings.checkpoint_every == 0
             row: dict[str, float] = {}
-            if done % settings.log_every == 0 or done == settings.steps:
-                row = {"loss": running / counted, "learning_rate": rate}
-                running, counted = 0.0, 0
-            if main and validate and (done % settings.validate_every == 0 or done == settings.steps):
+            if logging or saving:
+                mean = float(fabric.all_reduce(total / counted))  # type: ignore[arg-type]
+                if not math.isfinite(mean):
+                    raise RunError(f"the loss is {mean} by step {done}; lower the learning rate")
+            if logging:
+                row = {"loss": mean, "learning_rate": rate}
+                total, counted = torch.zeros_like(total), 0
+            validating = last or (done % settings.validate_every == 0 and not stopping)
+            if main and validate and validating:
                 model.eval()
                 with ema.applied(model), torch.no_grad():
                     row |= validate(model)
@@ -188,9 +203,12 @@ def fit(
             if main and row:
                 log.add(step=done, **row)
             progress.update(done, **{k: v for k, v in row.items() if k != "learning_rate"})
-            if done % settings.checkpoint_every == 0 or done == settings.steps or stop.asked:
-                save(done)
-            if stop.asked and done < settings.steps:
+            if main and saving:
+                _save(folder / CHECKPOINT, settings, done, model, ema, optimizer)
+                if log.rows:
+                    log.draw(folder / CURVE)
+            if stopping:
+                fabric.barrier()  # the first process to fail ends the others: first let it save
                 raise Preempted(f"stopped after step {done}; run the same command again to go on")
     model.load_state_dict(ema.shadow)
     return model.eval()
@@ -201,17 +219,39 @@ class _StopFlag:
 
     def __init__(self) -> None:
         self.asked = False
+        self._before: dict[int, Any] = {}
 
-    def _ask(self, *_: object) -> None:
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self.asked = True
 
     def __enter__(self) -> "_StopFlag":
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is threading.main_thread():  # others cannot set handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _ignore_stop_signals(worker: int) -> None:
+    """For data-loading processes: a terminal's Ctrl-C reaches them too, and the step needs them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _any_process(flag: bool, fabric: Fabric) -> bool:
+    """Whether the flag is up in any process: all must leave the loop after the same step."""
+    if fabric.world_size == 1:
+        return flag
+    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
 
 
 def _save(
@@ -229,8 +269,9 @@ def _save(
         "ema": ema.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    # Into an open file: given a path, torch hides a full disk in an error of its own.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
 
 
 def _restore(
@@ -244,12 +285,21 @@ def _restore(
     """Load a checkpoint if there is one; returns the step to go on from."""
     if not path.exists():
         return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    if state["settings"] != settings.fingerprint():
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        known, step = state["settings"], int(state["step"])
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise InputError(f"{path}: not a readable checkpoint; delete it to start anew") from error
+    if known != settings.fingerprint():
         raise InputError(
             f"{path}: belongs to a run with other settings; use the same ones or another folder"
         )
-    model.load_state_dict(state["model"])
-    ema.load_state_dict(state["ema"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    try:
+        model.load_state_dict(state["model"])
+        ema.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path}: belongs to another network; use the same one or another folder"
+        ) from error
+    return step

@@ -55,9 +55,12 @@ class ModelCard:
         try:
             values = json.loads(text)
             metrics = tuple(Metric(**metric) for metric in values.pop("metrics"))
-            return cls(**values, metrics=metrics)
+            card = cls(**values, metrics=metrics)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a model card: {error}") from None
+        if not isinstance(card.config, dict):
+            raise ValueError("not a model card: its config is not an object")
+        return card
 
     def to_markdown(self) -> str:
         """The card as a page."""
@@ -72,10 +75,17 @@ class ModelCard:
             ("Licence of the weights", self.weights_licence),
             ("Limits", self.limits),
         ]
+        rows = [(title, _cell(text)) for title, text in rows]
         lines = [f"# {self.name}", "", self.summary, "", "| | |", "| --- | --- |"]
         lines += [f"| {title} | {text} |" for title, text in rows]
         if self.metrics:
             lines += ["", "| metric | value | definition |", "| --- | --- | --- |"]
-            lines += [f"| {m.name} | {m.value:.4g} | {m.definition} |" for m in self.metrics]
+            for m in self.metrics:
+                lines.append(f"| {_cell(m.name)} | {m.value:.4g} | {_cell(m.definition)} |")
         lines += ["", "```json", json.dumps(self.config, indent=2), "```", ""]
         return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that stays within one cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import InputError
@@ -21,7 +22,8 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read a published .pth (or .safetensors) as name -> tensor, on the CPU.
 
     Only tensors are unpickled (`weights_only=True`): a file that carries code is refused. One level
-    of nesting and the prefix `module.` of data-parallel training are removed.
+    of nesting is removed, and the prefix `module.` of data-parallel training where all names have
+    it.
 
     Raises:
         InputError: no such file, not a checkpoint, or one that holds more than tensors.
@@ -29,26 +31,30 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{path}: holds Python objects besides tensors, which could run code when loaded; "
-            "save its state dict alone and convert that"
-        ) from None
+        loaded: Any = _load(path)
     except Exception as error:  # torch raises many kinds for a broken archive
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable checkpoint ({reason})") from None
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise InputError(
+                f"{path}: holds Python objects besides tensors, which could run code when loaded; "
+                "save its state dict alone and convert that"
+            ) from error
+        raise InputError(f"{path}: not a readable checkpoint; is it damaged?") from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
             break
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
+    ):
         raise InputError(f"{path}: is not a state dict of tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+    prefix = "module." if all(name.startswith("module.") for name in loaded) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in loaded.items()}
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,18 @@ def fit_state_dict(
 
     Args:
         renames: (pattern, replacement) pairs for `re.sub`, applied in turn to each name.
+
+    Raises:
+        ValueError: the renames give two tensors one name.
     """
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
+        new = name
         for pattern, replacement in renames:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise ValueError(f"the renames give two tensors the name {new}")
+        renamed[new] = tensor
     shared = renamed.keys() & expected.keys()
     misshapen = {
         name: (tuple(renamed[name].shape), tuple(expected[name].shape))

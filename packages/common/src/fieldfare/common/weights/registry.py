@@ -28,7 +28,7 @@ def available(task: str) -> dict[str, Path]:
     """Packaged models of a task: name -> weight file."""
     found = {}
     for point in entry_points(group=GROUP):
-        spec = importlib.util.find_spec(point.value)
+        spec = importlib.util.find_spec(point.module)
         for folder in (spec.submodule_search_locations or []) if spec else []:
             for path in sorted(Path(folder).glob("*.safetensors")):
                 if read_card(path).task == task:
@@ -73,8 +73,8 @@ def from_pretrained(
         raise InputError(f"{path}: is a {card.task} model; this needs one of {task}")
     try:
         network = build(card.config)
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: its card does not describe a usable network: {error}") from None
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its card describes no usable network: {error!r}") from error
     fit = fit_state_dict(tensors, network.state_dict())
     fit.require_complete(path)
     network.load_state_dict(fit.tensors)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
@@ -16,10 +16,11 @@ HEADER_KEY = "fieldfare.card"
 
 
 def save_model_file(path: Path, tensors: Mapping[str, Tensor], card: ModelCard) -> None:
-    """Write tensors and card atomically."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata={HEADER_KEY: card.to_json()})
+    """Write tensors and card atomically; tensors that share memory are stored one by one."""
+    own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    data = save(own, metadata={HEADER_KEY: card.to_json()})
+    with atomic_path(path) as temporary:  # its save_file lets none but the owner read the file
+        temporary.write_bytes(data)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -45,11 +46,13 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[ModelCard, dict[str, Tenso
             if text is None:
                 raise InputError(f"{path}: holds no model card; use the command's `convert` first")
             names = file.keys() if with_tensors else ()
-            return ModelCard.from_json(text), {name: file.get_tensor(name) for name in names}
-    except InputError:
-        raise
-    except (SafetensorError, ValueError, OSError) as error:
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: not a readable safetensors file ({error}); published .pth files go through "
             "the command's `convert`"
         ) from None
+    try:
+        return ModelCard.from_json(text), tensors
+    except ValueError as error:
+        raise InputError(f"{path}: its model card is unreadable: {error}") from None

@@ -162,7 +162,5 @@ def sliding(
     def write(row: int, block: np.ndarray) -> None:
         result[:, row : row + block.shape[1]] = block
 
-    stream(
-        read, predict, write, tiles, channels=channels, scale=scale, batch=batch, blend=blend
-    )
+    stream(read, predict, write, tiles, channels=channels, scale=scale, batch=batch, blend=blend)
     return result

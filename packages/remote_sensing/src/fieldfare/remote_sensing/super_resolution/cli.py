@@ -229,5 +229,3 @@ def convert(published: Path, output: Path, overwrite: bool) -> None:
     from . import commands
 
     commands.convert(published, output, overwrite)
-
-

@@ -24,9 +24,7 @@ from .model import ModelConfig
 from .network import EDiffSRConfig
 
 SMALL = ModelConfig(
-    network=EDiffSRConfig(
-        width=32, encoder_blocks=(1, 1), middle_blocks=10, decoder_blocks=(1, 1)
-    ),
+    network=EDiffSRConfig(width=32, encoder_blocks=(1, 1), middle_blocks=10, decoder_blocks=(1, 1)),
     prediction="velocity",
     max_sigma=16 / 255,
     default_steps=4,

@@ -34,9 +34,7 @@ def network_config(tensors: Mapping[str, Tensor], path: Path) -> EDiffSRConfig:
                 found.setdefault(int(match[1]), set()).add(int(match[2]))
         return tuple(len(found[level]) for level in sorted(found))
 
-    middle = {
-        match[1] for name in tensors if (match := re.match(r"middle_blks\.(\d+)\.", name))
-    }
+    middle = {match[1] for name in tensors if (match := re.match(r"middle_blks\.(\d+)\.", name))}
     try:
         width = tensors["intro.weight"].shape[0]
         channels = tensors["ending.weight"].shape[0]

@@ -17,7 +17,8 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.windows import Plan, band_bytes, plan, reflect_indices, stream
 
 from .. import __version__
-from ..raster import BLOCK, Scene, ValueRange, to_sample_type, write_geotiff
+from ..geotiff import BLOCK, to_sample_type, write_geotiff
+from ..raster import Scene, ValueRange
 from ..rows import RowStore
 from .restore import (
     MARGIN,
