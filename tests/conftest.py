@@ -1,7 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of every test: no test may depend on time."""
+"""What all tests share: how Hypothesis runs, and the folders of data too large to keep here."""
 
-from hypothesis import settings
+import os
+from pathlib import Path
 
-settings.register_profile("fieldfare", deadline=None)
-settings.load_profile("fieldfare")
+import pytest
+
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # a package whose tests do without it
+    pass
+else:
+    settings.register_profile("fieldfare", deadline=None)  # no test depends on the clock
+    settings.load_profile("fieldfare")
+
+
+def _folder(variable: str) -> Path:
+    if not os.environ.get(variable):
+        pytest.skip(f"NOT CHECKED: set {variable} to the folder that holds it")
+    return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The data sets, named by FIELDFARE_DATA."""
+    return _folder("FIELDFARE_DATA")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Tensors made by the published code, named by FIELDFARE_REFERENCE."""
+    return _folder("FIELDFARE_REFERENCE")

@@ -213,3 +213,9 @@ def test_wrong_arguments_are_refused():
         run(steps=0)
     with pytest.raises(ValueError, match="last time must be 0"):
         multistep(lambda x, t: x, mu, mu, SDE, [100.0, 50.0])
+
+
+def test_the_last_network_call_is_at_the_last_time():
+    assert solver_times(SDE, 3, "velocity", last_time=80.0) == [100, 90, 80, 0]
+    assert solver_times(SDE, 1, "velocity", last_time=80.0) == [100, 0]
+    assert solver_times(SDE, 4, "velocity") == [100, 75, 50, 25, 0]

@@ -141,6 +141,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of equal keys as aligned columns; floats with four significant digits."""
 
     def shown(value: Any) -> str:
+        if value is None:
+            return "-"
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
     if not rows:

@@ -5,12 +5,13 @@ Fabric's `setup_dataloaders` is not used: it overrides the sampler's epoch with 
 in this process, so a resumed run would replay the first epoch's order.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,8 +152,7 @@ def fit(
         dataset,
         batch_sampler=sampler,
         num_workers=settings.workers,
-        persistent_workers=settings.workers > 0,
-        worker_init_fn=_ignore_stop_signals,
+        worker_init_fn=_outlive_stop_signals,
         pin_memory=fabric.device.type == "cuda",
     )
     main = fabric.global_rank == 0
@@ -162,8 +162,8 @@ def fit(
     stop = _StopFlag()
     total, counted = torch.zeros((), device=fabric.device), 0
     model.train()
-    with progress, stop:
-        for step, batch in enumerate(loader, start=first):
+    with progress, stop, _batches(loader) as batches:
+        for step, batch in enumerate(batches, start=first):
             rate = cosine_with_warmup(
                 step,
                 steps=settings.steps,
@@ -237,10 +237,24 @@ class _StopFlag:
             signal.signal(number, handler)
 
 
-def _ignore_stop_signals(worker: int) -> None:
-    """For data-loading processes: a terminal's Ctrl-C reaches them too, and the step needs them."""
+@contextlib.contextmanager
+def _batches(loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
+    """The batches; the loading processes end with the block, whatever else holds the iterator."""
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:
+        if loader.num_workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def _outlive_stop_signals(worker: int) -> None:
+    """In a loading process: Ctrl-C and SIGTERM may reach it too, while the step still needs it.
+
+    Only one SIGTERM, so that its parent can still end it if it hangs.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _any_process(flag: bool, fabric: Fabric) -> bool:

@@ -188,11 +188,15 @@ def evaluate(
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean of each column for each contender, in the order of the rows."""
     names = dict.fromkeys(row["model"] for row in rows)
-    return [
-        {"model": name}
-        | {c: float(np.mean([r[c] for r in rows if r["model"] == name])) for c in COLUMNS}
-        for name in names
-    ]
+    means = []
+    for name in names:
+        mine = [row for row in rows if row["model"] == name]
+        columns = {c: [row[c] for row in mine if row[c] is not None] for c in COLUMNS}
+        means.append(
+            {"model": name}
+            | {c: float(np.mean(values)) if values else None for c, values in columns.items()}
+        )
+    return means
 
 
 def write_reports(

@@ -25,6 +25,7 @@ class ModelConfig:
             step gives the least-squares restoration.
         diffusion_steps, schedule, eps, max_sigma: of the `MeanRevertingSDE`.
         default_steps: solver steps that `rs-sr infer` takes when not told.
+        last_time: when the few-step solver calls the network last; see `sampling.solver_times`.
     """
 
     network: EDiffSRConfig = field(default_factory=EDiffSRConfig)
@@ -34,6 +35,7 @@ class ModelConfig:
     eps: float = 0.005
     max_sigma: float = 50 / 255
     default_steps: int = 20
+    last_time: float = 0.0
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:

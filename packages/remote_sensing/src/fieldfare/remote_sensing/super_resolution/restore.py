@@ -129,6 +129,7 @@ class DiffusionRestorer:
             prediction=self.model.config.prediction,
             sampler=self.sampler,
             steps=self.steps,
+            last_time=self.model.config.last_time,
         )
         return restored.float().cpu().numpy()
 

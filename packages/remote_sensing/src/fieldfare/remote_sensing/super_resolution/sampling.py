@@ -32,6 +32,7 @@ def sample(
     prediction: str,
     sampler: str = "multistep",
     steps: int = 20,
+    last_time: float = 0.0,
 ) -> Tensor:
     """Draw a restored image.
 
@@ -42,13 +43,14 @@ def sample(
         prediction: what the output means, `noise` or `velocity`.
         sampler: `multistep` takes `steps` network calls; the published `sde`, `ode` and
             `posterior` take one for each of the T discrete times, whatever `steps` says.
+        last_time: of `solver_times`, for `multistep`.
 
     Returns:
         (B, C, H, W), about [0, 1], not clipped.
     """
     x = mu + sde.max_sigma * noise(0)
     if sampler == "multistep":
-        times = solver_times(sde, steps, prediction)
+        times = solver_times(sde, steps, prediction, last_time)
 
         def denoise(x: Tensor, t: float) -> Tensor:
             x0 = x0_from_output(prediction, predict(x, t), x, mu, t, sde)
@@ -66,10 +68,20 @@ def sample(
     return published(predict_noise, x, mu, sde, noise, sampler, times=range(sde.steps, 0, -1))
 
 
-def solver_times(sde: MeanRevertingSDE, steps: int, prediction: str) -> list[float]:
-    """Times of the few-step solver, `steps` + 1 values, evenly spaced from the start down to 0.
+def solver_times(
+    sde: MeanRevertingSDE, steps: int, prediction: str, last_time: float = 0.0
+) -> list[float]:
+    """Times of the few-step solver, `steps` + 1 values, falling to 0.
 
-    Even spacing in t was measured to be more accurate than even spacing in ln(alpha / sigma).
+    They are evenly spaced in t, which was measured to be more accurate than even spacing in
+    ln(alpha / sigma).
+
+    Args:
+        last_time: time of the last network call, after which the solver goes to 0 at once; 0
+            spaces all times evenly. Without effect for one step.
+
+    Raises:
+        ValueError: steps is below 1.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -77,6 +89,9 @@ def solver_times(sde: MeanRevertingSDE, steps: int, prediction: str) -> list[flo
     if prediction == "noise":
         while start > 1 and _log_snr(sde, start) < START_LOG_SNR:
             start -= 0.25
+    if steps > 1 and last_time > 0:
+        stride = (start - last_time) / (steps - 1)
+        return [*(start - stride * step for step in range(steps)), 0.0]
     return [start * (steps - step) / steps for step in range(steps + 1)]
 
 
