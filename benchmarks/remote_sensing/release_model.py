@@ -61,8 +61,8 @@ def main() -> None:
         for row in evaluation.summarise(rows):
             print(title, len(pairs), row)
             measured += [
-                Metric(f"{title}, {row['model']}, {column}", row[column], metrics.DEFINITIONS[column])
-                for column in ("psnr", "ssim", "lite0")
+                Metric(f"{title}, {row['model']}, {name}", row[name], metrics.DEFINITIONS[name])
+                for name in ("psnr", "ssim", "lite0")
             ]
     card = dataclasses.replace(
         card,

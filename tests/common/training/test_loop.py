@@ -20,7 +20,7 @@ from tiny_training import SETTINGS, Points, SquaredError, ask_to_stop, network
 from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError, RunError
-from fieldfare.common.training import Preempted, TrainSettings, fit
+from fieldfare.common.training import Preempted, TrainSettings, cosine_with_warmup, fit
 
 SCRIPT = Path(__file__).with_name("tiny_training.py")
 CHECKPOINT, LOG, CURVE = "checkpoint.pt", "log.csv", "learning_curve.png"
@@ -59,7 +59,8 @@ def assert_same(a: Any, b: Any) -> None:
     first, second = flat(a), flat(b)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        assert torch.equal(torch.as_tensor(value), torch.as_tensor(second[name])), name
+        other = second[name]
+        assert torch.equal(value, other) if isinstance(value, Tensor) else value == other, name
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -80,9 +81,7 @@ def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     torch.manual_seed(99)  # the generator of a new process is somewhere else
     resumed = run(parts, model=network(dropout=0.3), precision=precision)
     assert_same(model.state_dict(), resumed.state_dict())
-    whole, later = checkpoint(tmp_path / "whole"), checkpoint(parts)
-    del whole["settings"], later["settings"]  # a text; that it is the same is why it resumed
-    assert_same(whole, later)
+    assert_same(checkpoint(tmp_path / "whole"), checkpoint(parts))
 
 
 def test_loading_processes_change_nothing_also_when_resuming(tmp_path: Path) -> None:
@@ -154,13 +153,14 @@ def test_validation_sees_the_averaged_weights_and_its_columns_join_the_log(tmp_p
 
 
 def test_training_lowers_the_loss_and_the_rate_follows_the_schedule(tmp_path: Path) -> None:
-    run(tmp_path, steps=60, log_every=1)
+    run(tmp_path, steps=300, log_every=60, checkpoint_every=300)
     table = rows(tmp_path)
-    losses = [float(row["loss"]) for row in table]
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-    rates = [float(row["learning_rate"]) for row in table]
-    assert rates[:3] == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2])
-    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert float(table[-1]["loss"]) < 0.7 * float(table[0]["loss"])
+    for row in table:
+        rate = cosine_with_warmup(
+            int(row["step"]) - 1, steps=300, peak=1e-2, floor=1e-6, warmup=SETTINGS.warmup_steps
+        )
+        assert float(row["learning_rate"]) == rate
 
 
 @pytest.mark.parametrize("change", [{"steps": 13}, {"seed": 1}, {"betas": (0.8, 0.99)}])
@@ -260,6 +260,7 @@ def test_second_ctrl_c_does_not_wait_for_the_step(tmp_path: Path) -> None:
     assert checkpoint(tmp_path)["step"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_the_whole_command_leaves_a_checkpoint_and_nothing_half_written(
     tmp_path: Path, number: signal.Signals

@@ -57,12 +57,12 @@ dry_run_option = click.option(
 
 
 def model_option(default: str | None, extra: str = "") -> Callable[[Function], Function]:
-    """`--model NAME|PATH` with a package's default."""
+    """`--model NAME|PATH` with a package's default; required where that is None."""
+    # To click a default of None is a default too, and the option never missing.
+    given = {"required": True} if default is None else {"default": default, "show_default": True}
     return click.option(
         "--model",
-        default=default,
-        show_default=default is not None,
-        required=default is None,
+        **given,
         metavar="NAME|PATH",
         help=f"A packaged model (see `models`) or a .safetensors file.{extra}",
     )

@@ -14,8 +14,8 @@ DEFINITIONS = {
     "is closer (not LPIPS)",
     "lr_rmse": "root mean square error in grey levels between the low-resolution input and the "
     "result reduced again by Pillow's bicubic filter",
-    "seam": "mean absolute step across tile borders over that of lines 1 to 3 input pixels away; 1 is "
-    "seamless, - where an image is one tile",
+    "seam": "mean absolute step across tile borders over that of lines 1 to 3 input pixels away; "
+    "1 is seamless, - where an image is one tile",
 }
 
 
