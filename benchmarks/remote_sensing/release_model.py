@@ -51,9 +51,7 @@ def main() -> None:
     contenders: dict[str, restore.Restorer] = {restore.BICUBIC: restore.BicubicRestorer()}
     for steps in sorted({1, default}):
         label = f"{steps} step{'s' * (steps > 1)}"
-        contenders[label] = restore.load_restorer(
-            str(options.model), steps=steps, precision="fp32"
-        )
+        contenders[label] = restore.load_restorer(str(options.model), steps=steps, precision="fp32")
     measured = []
     for title, pattern in SETS.items():
         pairs = evaluation.find_pairs(options.data / "test", restore.BICUBIC_SCALE, pattern)

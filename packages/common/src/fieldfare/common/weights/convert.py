@@ -22,8 +22,7 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read a published .pth (or .safetensors) as name -> tensor, on the CPU.
 
     Only tensors are unpickled (`weights_only=True`): a file that carries code is refused. One level
-    of nesting is removed, and the prefix `module.` of data-parallel training where all names have
-    it.
+    of nesting is removed, and the prefix `module.` (data-parallel training) if all names have it.
 
     Raises:
         InputError: no such file, not a checkpoint, or one that holds more than tensors.

@@ -262,6 +262,8 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
     model = training.train(
         config, tiles, settings, data, folder, start=start, quiet=options["quiet"]
     )
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        return  # the first process writes for all
     card = ModelCard(
         name=folder.name,
         task=restore.TASK,

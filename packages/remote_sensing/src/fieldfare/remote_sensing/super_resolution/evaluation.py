@@ -176,7 +176,7 @@ def evaluate(
                     "ssim": metrics.ssim(image, pair.high),
                     "lite0": pair_distance,
                     "lr_rmse": metrics.low_resolution_rmse(image, pair.low),
-                    "seam": metrics.seam_score(image, *lines),
+                    "seam": metrics.seam_score(image, lines[0], lines[1]),
                 }
             )
         if number % sheet_every == 0 and len(shown) < SHEET_ROWS:
