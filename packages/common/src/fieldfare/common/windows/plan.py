@@ -83,8 +83,10 @@ def plan(
         ValueError: a size, tile, overlap, region or placement that makes no sense.
     """
     dimensions = len(size)
-    tiles = _each(tile, dimensions, "tile")
-    overlaps = _each(overlap, dimensions, "overlap")
+    if not dimensions:
+        raise ValueError("size () has no axes")
+    tiles = per_axis(tile, dimensions, "tile")
+    overlaps = per_axis(overlap, dimensions, "overlap")
     regions = list(region) if region is not None else [(0, length) for length in size]
     if placement not in PLACEMENTS:
         raise ValueError(f"placement must be one of {PLACEMENTS}, got {placement!r}")
@@ -94,6 +96,8 @@ def plan(
     for length, side, shared, wanted in zip(size, tiles, overlaps, regions, strict=True):
         if length < 1:
             raise ValueError(f"size must be at least 1, got {length}")
+        if side < 1:
+            raise ValueError(f"tile must be at least 1, got {side}")
         if not 0 <= shared < side:
             raise ValueError(f"overlap must be from 0 to tile - 1 = {side - 1}, got {shared}")
         if not 0 <= wanted[0] < wanted[1] <= length:
@@ -103,8 +107,9 @@ def plan(
     return Plan(tuple(axes))
 
 
-def _each(value: int | Sequence[int], dimensions: int, name: str) -> tuple[int, ...]:
-    values = (value,) * dimensions if isinstance(value, int) else tuple(value)
+def per_axis(value: int | Sequence[int], dimensions: int, name: str) -> tuple[int, ...]:
+    """One number for each axis, from one for all or from a sequence of the right length."""
+    values = (value,) * dimensions if isinstance(value, int | np.integer) else tuple(value)
     if len(values) != dimensions:
         raise ValueError(f"{name} has {len(values)} axes, the array {dimensions}")
     return values

@@ -318,12 +318,14 @@ def evaluate(folder: Path, options: dict[str, Any]) -> None:
 
 def models(as_json: bool) -> None:
     """Print every packaged model's card in short."""
-    cards = [read_card(path) for path in available(restore.TASK).values()]
+    paths = available(restore.TASK).values()
+    cards = [read_card(path) for path in paths]
     lines = []
-    for card in cards:
-        lines += [card.name, f"  {card.summary}", f"  trained on: {card.data}"]
-        lines += [f"  {m.name}: {m.value:.4g} ({m.definition})" for m in card.metrics]
-        lines += [f"  limits: {card.limits}"]
+    for path, card in zip(paths, cards, strict=True):
+        lines += [card.name, f"  {card.summary}"]
+        lines += [f"  {metric.name}: {metric.value:.4g}" for metric in card.metrics]
+        lines += [f"  trained on: {card.data}", f"  limits: {card.limits}"]
+        lines += [f"  card: {path.with_suffix('.md')}"]
     lines += [restore.BICUBIC, "  The baseline: bicubic enlargement, by the same path."]
     console.emit(
         {"models": [dataclasses.asdict(card) for card in cards]},

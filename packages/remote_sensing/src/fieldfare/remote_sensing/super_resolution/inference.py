@@ -195,9 +195,14 @@ def infer(
                 _write(target, job, rows.read("values", BLOCK), settings, tags)
                 if deviation:
                     _write_deviation(deviation, job, rows.read("deviation", BLOCK), settings, tags)
-            except BaseException:
+            except BaseException as error:
                 if rows.done == 0:
                     rows.remove()
+                elif isinstance(error, KeyboardInterrupt):
+                    share = 100 * rows.done // (scene.height * scale)
+                    raise KeyboardInterrupt(
+                        f"interrupted at {share} %; the same command goes on from there"
+                    ) from None
                 raise
             rows.remove()
             return {
