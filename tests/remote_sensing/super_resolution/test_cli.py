@@ -256,9 +256,24 @@ def test_train_resumes_and_its_model_is_usable(tmp_path, rgb):
     }
     infer = ["infer", rgb, "-o", tmp_path / "o.tif", "--model", model, "--steps", "1"]
     assert call(*infer, "--window", "0,0,8,8").exit_code == 0
-    result = call("train", tiles, *arguments, "--steps", "9", "--device", "cpu", "--quiet")
-    assert result.exit_code == 2
-    assert "other settings" in result.stderr
+    for change in (["--steps", "9"], ["--steps", "2", "--cpem", "folded"]):
+        result = call("train", tiles, *arguments, *change, "--device", "cpu", "--quiet")
+        assert result.exit_code == 2
+        assert "other settings" in result.stderr
+
+
+def test_the_papers_prior_enhancement_trains_and_restores(tmp_path, rgb):
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    for number in range(2):
+        write_raster(tiles / f"{number}.tif", smooth(3, 48, 48, 0, 255).astype(np.uint8))
+    arguments = ["-o", tmp_path / "run", "--patch", "8", "--batch", "1", "--precision", "fp32"]
+    result = call("train", tiles, *arguments, "--cpem", "folded", "--steps", "1", "--quiet")
+    assert result.exit_code == 0, result.output
+    model = tmp_path / "run" / "model.safetensors"
+    infer = ["infer", rgb, "-o", tmp_path / "o.tif", "--model", model, "--precision", "fp32"]
+    assert call(*infer, "--window", "0,0,9,7").exit_code == 0
+    assert rasterio.open(tmp_path / "o.tif").shape == (36, 28)
 
 
 def test_eval_measures_and_writes_reports(tmp_path, tiny_model):

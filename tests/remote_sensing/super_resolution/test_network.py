@@ -92,8 +92,12 @@ def test_folded_prior_takes_any_size_and_passes_gradients(height, width, scale):
         width=16, encoder_blocks=(1, 1), decoder_blocks=(1, 1), scale=scale, cpem="folded"
     )
     network, x = EDiffSR(config), torch.rand(1, 3, height, width)
-    output = network(x, x.flip(-1), torch.tensor([5]))
+    low = torch.rand(1, 3, -(-height // scale), -(-width // scale))
+    output = network(x, x.flip(-1), torch.tensor([5]), low)
     assert output.shape == x.shape
+    assert not torch.equal(output, network(x, x.flip(-1), torch.tensor([5]), low.flip(-2) + 1))
+    with pytest.raises(ValueError, match="needs low_resolution"):
+        network(x, x.flip(-1), torch.tensor([5]))
     output.square().mean().backward()
     for part in (network.enhance.embed, network.enhance.unfold[0], network.intro):
         assert part.weight.grad.abs().max() > 0

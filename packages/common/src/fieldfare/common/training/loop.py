@@ -56,6 +56,8 @@ class TrainSettings:
         devices: processes on this machine; num_nodes: machines.
         workers: data-loading processes of each training process.
         checkpoint_every, log_every, validate_every: in steps. The logged loss is the mean since
+        identity: whatever else the result depends on (data, loss, network), in any words; a
+            checkpoint of another identity is refused.
             the row before it, or since the run was resumed.
     """
 
@@ -77,12 +79,15 @@ class TrainSettings:
     checkpoint_every: int = 500
     log_every: int = 50
     validate_every: int = 1000
+    identity: str = ""
 
     def fingerprint(self) -> str:
         """Hash of what must not change between a run and its resumption."""
         free = {"workers", "devices", "num_nodes", "device"}
         free |= {"checkpoint_every", "log_every", "validate_every"}
         kept = {name: value for name, value in asdict(self).items() if name not in free}
+        if not self.identity:
+            del kept["identity"]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 

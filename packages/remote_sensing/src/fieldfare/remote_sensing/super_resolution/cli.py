@@ -144,6 +144,13 @@ def infer(inputs: tuple[Path, ...], output: Path, **options: Any) -> None:
     show_default=True,
     help="Weight of the feature distance at t < T (small preset).",
 )
+@click.option(
+    "--cpem",
+    type=click.Choice(["published", "folded"]),
+    default="published",
+    show_default=True,
+    help="Prior enhancement: as in the published code, or as in the paper's figure.",
+)
 @click.option("--init", metavar="NAME|PATH", help="Start from this model's weights.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Loading processes.")
 @click.option("--devices", type=click.IntRange(min=1), default=1, help="Training processes.")

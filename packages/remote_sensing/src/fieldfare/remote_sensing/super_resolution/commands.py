@@ -233,6 +233,9 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
         raise InputError(f"{tiles}: no such folder of training tiles")
     config = SMALL if options["preset"] == "small" else ModelConfig()
     small = options["preset"] == "small"
+    config = dataclasses.replace(
+        config, network=dataclasses.replace(config.network, cpem=options["cpem"])
+    )
     start = None
     if options["init"]:
         model, _ = restore.load_model(options["init"])

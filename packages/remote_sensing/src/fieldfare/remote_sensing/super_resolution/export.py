@@ -32,6 +32,8 @@ def export_onnx(model: SuperResolutionModel, target: Path, *, tile: int = 64) ->
         import onnxscript  # noqa: F401
     except ImportError:
         raise InputError("export needs: pip install 'fieldfare-remote-sensing[onnx]'") from None
+    if model.config.network.cpem != "published":
+        raise InputError("export knows only models with the published CPEM")
     network = model.network.eval().cpu().to(memory_format=torch.contiguous_format)
     side = tile * model.config.network.scale
     generator = torch.Generator().manual_seed(0)

@@ -64,9 +64,11 @@ class SuperResolutionModel(nn.Module):
         self.network = network or EDiffSR(config.network)
         self.sde = config.sde()
 
-    def forward(self, x: Tensor, mu: Tensor, t: Tensor) -> Tensor:
-        """The network's raw output, in float32."""
-        return self.network(x, mu, t).float()
+    def forward(
+        self, x: Tensor, mu: Tensor, t: Tensor, low_resolution: Tensor | None = None
+    ) -> Tensor:
+        """The network's raw output, in float32; see `EDiffSR.forward`."""
+        return self.network(x, mu, t, low_resolution).float()
 
 
 def enlarge(low_resolution: Tensor, scale: int) -> Tensor:

@@ -210,9 +210,9 @@ class ResidualChannelAttentionBlock(nn.Module):
 class FoldedPriorEnhancement(nn.Module):
     """CPEM as drawn in the paper: raw low-resolution image and folded noise at low resolution.
 
-    The state's offset from the condition is folded by space-to-depth, joined with the image
-    reduced to its own grid, enhanced by an RCAB and unfolded to (B, width, H, W). Our reading of
-    figure 3 of arXiv 2310.19288; no published weights exist for it.
+    The state's offset from the condition is folded by space-to-depth, joined with the raw
+    low-resolution image, enhanced by an RCAB and unfolded to (B, width, H, W). Our reading of the
+    figure of arXiv 2310.19288; no published weights exist for it.
     """
 
     def __init__(self, channels: int, width: int, scale: int) -> None:
@@ -273,16 +273,23 @@ class EDiffSR(nn.Module):
         """Height and width are zero-padded on the right and bottom to a multiple of this."""
         return 2 ** len(self.encoders)
 
-    def forward(self, x: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor, t: Tensor, low_resolution: Tensor | None = None
+    ) -> Tensor:
         """Predict the training target of the state.
 
         Args:
             x: (B, C, H, W), state x_t in the unit of the image, about 0 to 1.
             condition: (B, C, H, W), mu: the low-resolution image enlarged bicubically, 0 to 1.
             t: scalar, (1,) or (B,), time in steps, 1 to T.
+            low_resolution: (B, C, ceil(H / scale), ceil(W / scale)), 0 to 1; the folded CPEM
+                needs it, the published one does not look at it.
 
         Returns:
             (B, C, H, W): the predicted noise for the published models.
+
+        Raises:
+            ValueError: the folded CPEM was given no low_resolution.
         """
         height, width = x.shape[-2:]
         time = self.time_mlp(torch.as_tensor(t, device=x.device).reshape(-1))
@@ -292,7 +299,7 @@ class EDiffSR(nn.Module):
         if self.config.cpem == "published":
             x = x + self.enhance(x)
         else:
-            x = x + self._folded_prior(both)
+            x = x + self._folded_prior(both, low_resolution)
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x, time)
@@ -303,10 +310,12 @@ class EDiffSR(nn.Module):
             x = decoder(up(x) + skip, time)
         return self.ending(x)[..., :height, :width]
 
-    def _folded_prior(self, both: Tensor) -> Tensor:
-        scale = self.config.scale
-        offset, condition = both.chunk(2, dim=1)
-        padding = (0, -both.shape[-1] % scale, 0, -both.shape[-2] % scale)
-        low = F.avg_pool2d(F.pad(condition, padding), scale)
-        prior = self.enhance(F.pad(offset, padding), low)
-        return prior[..., : both.shape[-2], : both.shape[-1]]
+    def _folded_prior(self, both: Tensor, low_resolution: Tensor | None) -> Tensor:
+        if low_resolution is None:
+            raise ValueError("the folded CPEM needs low_resolution, got None")
+        scale, (height, width) = self.config.scale, both.shape[-2:]
+        offset = F.pad(both[:, : both.shape[1] // 2], (0, -width % scale, 0, -height % scale))
+        rows = offset.shape[-2] // scale - low_resolution.shape[-2]
+        columns = offset.shape[-1] // scale - low_resolution.shape[-1]
+        low = F.pad(low_resolution, (0, columns, 0, rows))
+        return self.enhance(offset, low)[..., :height, :width]

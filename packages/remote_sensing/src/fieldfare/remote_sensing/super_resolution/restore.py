@@ -87,24 +87,28 @@ class DiffusionRestorer:
         other.seed = seed
         return other
 
-    def _choose_path(self) -> Callable[[Tensor, Tensor, float], Tensor]:
+    def _choose_path(self) -> Callable[[Tensor, Tensor, float, Tensor], Tensor]:
         plain_cpu = self.device.type == "cpu" and self.dtype == torch.float32
         if plain_cpu and self.model.config.network.cpem == "published":
-            return FastEDiffSR(self.model.network)
+            fast = FastEDiffSR(self.model.network)
+            return lambda x, mu, t, low: fast(x, mu, t)
 
-        def predict(x: Tensor, mu: Tensor, t: float) -> Tensor:
+        def predict(x: Tensor, mu: Tensor, t: float, low: Tensor) -> Tensor:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 return self.model(
                     x.contiguous(memory_format=torch.channels_last),
                     mu,
                     torch.tensor([t], device=self.device),
+                    low,
                 )
 
         return predict
 
     @torch.inference_mode()
     def __call__(self, low: np.ndarray, origins: np.ndarray, group: int) -> np.ndarray:
-        mu = _condition(torch.from_numpy(low).to(self.device), self.scale)
+        wide = torch.from_numpy(low).to(self.device)
+        inside = wide[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+        mu = _condition(wide, self.scale)
         height, width = mu.shape[-2:]
         streams = self.model.sde.steps + 1
 
@@ -122,7 +126,7 @@ class DiffusionRestorer:
             return torch.from_numpy(np.stack(fields)).to(self.device)
 
         restored = sample(
-            lambda x, t: self._predict(x, mu, t),
+            lambda x, t: self._predict(x, mu, t, inside),
             mu,
             self.model.sde,
             noise,

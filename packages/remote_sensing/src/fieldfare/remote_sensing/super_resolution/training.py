@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: the published objective, the velocity objective of the default model, and the run."""
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,20 +75,20 @@ class Objective:
             self.distance = FeatureDistance("lite1").to(memory_format=torch.channels_last)
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        x0, t, noise = batch["high"], batch["t"], batch["noise"]
-        mu = enlarge(batch["low"], self.scale)
+        x0, t, noise, low = batch["high"], batch["t"], batch["noise"], batch["low"]
+        mu = enlarge(low, self.scale)
         if self.prediction == "noise":
             x = self._state(x0, mu, t, noise)
-            return matching_loss(self.sde, model(x, mu, t), x, mu, x0, t)
+            return matching_loss(self.sde, model(x, mu, t, low), x, mu, x0, t)
         own = batch["own"] & (t < self.sde.steps)
         start = x0.clone()
         if own.any():
             final = torch.full_like(t[own], self.sde.steps)
             with torch.no_grad():
                 x = self._state(mu[own], mu[own], final, noise[own].flip(-1))
-                start[own] = self._seen(model(x, mu[own], final), x, mu[own], final)
+                start[own] = self._seen(model(x, mu[own], final, low[own]), x, mu[own], final)
         x = self._state(start, mu, t, noise)
-        predicted = model(x, mu, t)
+        predicted = model(x, mu, t, low)
         wanted = velocity_target(x0, mu, noise, t, self.sde)
         seen = self._seen(predicted, x, mu, t)
         error = (predicted - wanted).square().mean(dim=(1, 2, 3))
@@ -126,7 +128,7 @@ class OneStepValidation:
             mu = enlarge(low, self.scale)
             noise = torch.randn(mu.shape, generator=torch.Generator().manual_seed(number))
             x = mu + sde.max_sigma * noise.to(device)
-            output = model(x, mu, torch.tensor(sde.steps))
+            output = model(x, mu, torch.tensor(sde.steps), low)
             x0 = x0_from_output(model.config.prediction, output, x, mu, sde.steps, sde)
             for name, image in (("psnr_1_step", x0), ("psnr_bicubic", mu)):
                 values[name].append(self._psnr(image, high))
@@ -156,6 +158,8 @@ def train(
     Returns:
         The model with averaged weights; log, curve and checkpoint lie in `folder`.
     """
+    identity = json.dumps([config.to_dict(), dataclasses.asdict(data), start is not None])
+    settings = dataclasses.replace(settings, identity=identity)
     torch.manual_seed(settings.seed)
     model = SuperResolutionModel(config)
     if start is not None:
