@@ -155,6 +155,17 @@ def test_alpha_is_carried_and_masks_the_rest(tmp_path):
         assert after.colorinterp[3] == rasterio.enums.ColorInterp.alpha
 
 
+def test_near_infrared_marked_as_alpha_is_data_when_named(tmp_path):
+    values = smooth(4, 12, 12, 10, 240).astype(np.uint8)
+    values[3, 4:8, 4:8] = 0
+    source = write_raster(tmp_path / "in.tif", values, photometric="RGB", alpha="yes")
+    named = replace(BICUBIC, bands=(1, 2, 3, 4))
+    result, _, _ = run(source, tmp_path / "out.tif", named)
+    assert result.shape == (4, 48, 48)
+    assert (result[:3] != 0).all()
+    assert len(np.unique(result[3, 10:30, 10:30])) > 16
+
+
 def test_a_mask_band_is_carried(tmp_path):
     mask = np.full((12, 12), 255, np.uint8)
     mask[:3] = 0

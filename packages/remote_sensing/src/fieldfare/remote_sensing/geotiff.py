@@ -137,7 +137,8 @@ def write_geotiff(
     }
     colours = [ColorInterp.gray, *[ColorInterp.undefined] * (count - 1)]
     if like_scene:
-        colours = [scene.dataset.colorinterp[band - 1] for band in scene.bands]
+        found = [scene.dataset.colorinterp[band - 1] for band in scene.bands]
+        colours = [ColorInterp.undefined if c == ColorInterp.alpha else c for c in found]
     if colours[:3] == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]:
         profile["photometric"] = "RGB"
     with atomic_path(target) as temporary, _quiet_environment():

@@ -46,7 +46,8 @@ class Scene:
 
     Args:
         path: any raster GDAL reads.
-        bands: 1-based band numbers; all but alpha when None.
+        bands: 1-based band numbers; all but alpha when None. A band marked as alpha that is named
+            here is data (near infrared is often marked so by mistake).
         window: part of the raster to work on; the whole when None.
 
     Raises:
@@ -71,6 +72,8 @@ class Scene:
         alpha = [i + 1 for i, kind in enumerate(interp) if kind == ColorInterp.alpha]
         self.alpha = alpha[0] if alpha else None
         self.bands = tuple(bands or (b for b in range(1, count + 1) if b != self.alpha))
+        if self.alpha in self.bands:
+            self.alpha = None
         if not self.bands:
             raise InputError(f"{self.path}: has no band besides alpha")
         for band in self.bands:

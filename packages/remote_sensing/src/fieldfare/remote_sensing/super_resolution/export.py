@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX export of the network, checked against torch before the file is kept."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def export_onnx(model: SuperResolutionModel, target: Path, *, tile: int = 64) ->
         torch.rand(shape, generator=generator),
         torch.tensor([float(model.sde.steps)]),
     )
-    with atomic_path(target) as temporary:
+    with atomic_path(target) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own notes about names and shapes
         torch.onnx.export(
             network,
             inputs,
