@@ -90,7 +90,7 @@ def _infer_one(
         console.say(f"{source}: values {job.values} are seen as 0 to 1", quiet=quiet)
         if alpha := job.scene.alpha:
             hint = "name it in --bands if it is not transparency"
-            console.say(f"{source}: band {alpha} is marked as alpha and repeated; {hint}", quiet=quiet)
+            console.say(f"{source}: band {alpha}, marked as alpha, is kept; {hint}", quiet=quiet)
         bar = Progress("restore", len(job.tiles), quiet=quiet)
 
     def tick(done: int, total: int) -> None:
