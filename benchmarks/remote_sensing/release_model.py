@@ -27,8 +27,8 @@ DATA = (
     "130, 103848); inputs made by Pillow's bicubic filter"
 )
 SPLIT = (
-    "trained on 468 tiles; every 40th tile held out for choosing settings; measured on 40 NAIP tiles of "
-    "Santa Monica (another city) and 7 NEON tiles at 0.1 m, used for neither"
+    "trained on 468 tiles; every 40th tile held out for choosing settings; measured on 40 NAIP "
+    "tiles of Santa Monica (another city) and 7 NEON tiles at 0.1 m, used for neither"
 )
 LIMITS = (
     "urban California from the air in three bands; rural scenes, other continents and satellites "
