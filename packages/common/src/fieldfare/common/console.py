@@ -68,6 +68,23 @@ def model_option(default: str | None, extra: str = "") -> Callable[[Function], F
     )
 
 
+class Numbers(click.ParamType):
+    """Comma-separated numbers, of a fixed count where one is given."""
+
+    def __init__(self, kind: type[int] | type[float], count: int | None = None) -> None:
+        self.kind, self.count = kind, count
+        self.name = ",".join(["N"] * (count or 1)) + ("" if count else ",...")
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple:
+        try:
+            numbers = tuple(self.kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+        if self.count and len(numbers) != self.count:
+            self.fail(f"{value!r} is not {self.count} numbers", param, ctx)
+        return numbers
+
+
 class CommandGroup(click.Group):
     """A command whose failures are one line on stderr and an exit code, never a traceback.
 

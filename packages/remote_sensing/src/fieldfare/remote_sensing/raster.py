@@ -13,8 +13,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window, from_bounds
+from scipy.ndimage import distance_transform_edt
 
 from fieldfare.common.errors import InputError
+from fieldfare.common.windows import reflect_indices
 
 SAMPLE_TYPES = ("uint8", "uint16", "int16", "float32")
 
@@ -49,6 +51,7 @@ class Scene:
         bands: 1-based band numbers; all but alpha when None. A band marked as alpha that is named
             here is data (near infrared is often marked so by mistake).
         window: part of the raster to work on; the whole when None.
+        dataset: the raster when it is open already, or resampled on reading; the scene closes it.
 
     Raises:
         InputError: missing, not a raster, no bands, unsupported sample type, or a band or window
@@ -56,13 +59,17 @@ class Scene:
     """
 
     def __init__(
-        self, path: Path, bands: Sequence[int] | None = None, window: Window | None = None
+        self,
+        path: Path,
+        bands: Sequence[int] | None = None,
+        window: Window | None = None,
+        dataset: DatasetReader | None = None,
     ) -> None:
         self.path = path
-        self.dataset = open_raster(path)
+        self.dataset = dataset or open_raster(path)
         try:
             self._select(bands)
-            self._crop(window)
+            self.crop(window)
         except BaseException:
             self.dataset.close()
             raise
@@ -87,7 +94,8 @@ class Scene:
             )
         self.dtype = np.dtype(types.pop())
 
-    def _crop(self, window: Window | None) -> None:
+    def crop(self, window: Window | None) -> None:
+        """Work on a part from now on; the whole when None."""
         whole = Window(0, 0, self.dataset.width, self.dataset.height)
         if window is None:
             window = whole
@@ -130,6 +138,28 @@ class Scene:
         if self.alpha or self.has_mask_band:
             valid &= self.read_mask(rows, columns) != 0
         return valid
+
+    def read_around(
+        self, start: tuple[int, ...], tile: int, margin: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A square tile with a margin and its validity, reflected where it leaves the raster.
+
+        Args:
+            start: first row and column of the tile, without margin; may be negative.
+
+        Returns:
+            Two arrays (bands, tile + 2 margin, tile + 2 margin).
+        """
+        sides = (self.dataset.height, self.dataset.width)
+        rows, columns = (
+            reflect_indices(first - margin, first + tile + margin, side)
+            for first, side in zip(start, sides, strict=True)
+        )
+        spans = [(int(i.min()), int(i.max()) + 1) for i in (rows, columns)]
+        values = self.read(*spans)
+        valid = self.valid(values, *spans)
+        chosen = np.ix_(rows - spans[0][0], columns - spans[1][0])
+        return values[:, chosen[0], chosen[1]], valid[:, chosen[0], chosen[1]]
 
     def read_mask(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
         """The alpha band, or else the mask of the whole raster, (height, width); 0 is missing."""
@@ -186,6 +216,22 @@ class Scene:
                 f"{self.path}: cannot be read at rows {rows[0]} to {rows[1]}: "
                 f"the file is truncated or damaged ({_reason(error)})"
             ) from None
+
+
+def fill_missing(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Missing samples take the value of their band's nearest valid one; (bands, h, w).
+
+    A band without any takes 0.5, the middle of the range.
+    """
+    planes = []
+    for plane, kept in zip(values, valid, strict=True):
+        if not kept.any():
+            plane = np.full_like(plane, 0.5)
+        elif not kept.all():
+            nearest = distance_transform_edt(~kept, return_distances=False, return_indices=True)
+            plane = plane[tuple(nearest)]
+        planes.append(plane)
+    return np.stack(planes)
 
 
 def open_raster(path: Path) -> DatasetReader:

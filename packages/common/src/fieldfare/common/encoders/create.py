@@ -7,7 +7,9 @@ from typing import Any
 from .base import Encoder, build_nd_encoder, list_nd_encoders
 
 
-def create_encoder(name: str, in_channels: int, ndim: int = 2, **options: Any) -> Encoder:
+def create_encoder(
+    name: str, in_channels: int, ndim: int = 2, *, features: int | None = None, **options: Any
+) -> Encoder:
     """Build an encoder; nothing is ever downloaded, its weights are random.
 
     Args:
@@ -16,6 +18,8 @@ def create_encoder(name: str, in_channels: int, ndim: int = 2, **options: Any) -
             `list_nd_encoders()`.
         in_channels: channels of the input.
         ndim: 1 for sequences (B, C, L), 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
+        features: how many of the features to give, finest first, in two dimensions; stages that
+            only later ones need are not built. All when None.
         options: handed to the timm model, for instance img_size=256 for a transformer, most of
             which take one image size only.
 
@@ -43,10 +47,12 @@ def create_encoder(name: str, in_channels: int, ndim: int = 2, **options: Any) -
     if ndim == 2 and timm.is_model(name):
         from .timm_encoder import TimmEncoder
 
-        return TimmEncoder(name, in_channels, **options)
+        return TimmEncoder(name, in_channels, features, **options)
     if name in nd_names:
-        if options:
-            raise ValueError(f"{', '.join(options)}: {name} takes no options with ndim {ndim}")
+        if options or features is not None:
+            raise ValueError(
+                f"{', '.join(options) or 'features'}: {name} takes no options with ndim {ndim}"
+            )
         return build_nd_encoder(name, in_channels, ndim)
     if timm.is_model(name):
         raise ValueError(

@@ -23,15 +23,27 @@ class TimmEncoder(Encoder):
     Args:
         name: timm model name.
         in_channels: channels of the input.
+        features: how many features to give, finest first; what only later ones need is not built.
         options: handed to timm.create_model.
     """
 
-    def __init__(self, name: str, in_channels: int, **options: Any) -> None:
+    def __init__(
+        self, name: str, in_channels: int, features: int | None = None, **options: Any
+    ) -> None:
         super().__init__()
-        net: Any = timm.create_model(
-            name, pretrained=False, features_only=True, in_chans=in_channels, **options
+        build = partial(
+            timm.create_model, name, pretrained=False, features_only=True, in_chans=in_channels
         )
-        self.net: nn.Module = net
+        if features is not None:
+            whole = TimmEncoder(name, in_channels, **options)
+            if not 1 <= features <= len(whole.strides):
+                raise ValueError(f"features {features}: {name} has 1 to {len(whole.strides)}")
+            own = max(1, features - whole._tapped)
+            options["out_indices"] = tuple(range(own))
+        net: Any = build(**options)
+        if features is not None and hasattr(net, "_stage_out_idx"):
+            net.blocks = net.blocks[: max(net._stage_out_idx)]  # timm itself would run them all
+        self.model: nn.Module = net
         self.channels = tuple(net.feature_info.channels())
         self.strides = tuple(net.feature_info.reduction())
         self._channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
@@ -42,10 +54,10 @@ class TimmEncoder(Encoder):
             self._tap_stem((1, in_channels, *size))
 
     def _tap_stem(self, shape: tuple[int, ...]) -> None:
-        outputs = stem_outputs(self.net, shape, self.strides[0])
+        outputs = stem_outputs(self.model, shape, self.strides[0])
         for path, _ in outputs.values():
             # A bound method, not a closure: it follows the encoder through copy.deepcopy.
-            self.net.get_submodule(path).register_forward_hook(self._keep_tap)
+            self.model.get_submodule(path).register_forward_hook(self._keep_tap)
         self.channels = (*(width for _, width in outputs.values()), *self.channels)
         self.strides = (*outputs, *self.strides)
         self._tapped = len(outputs)
@@ -56,7 +68,7 @@ class TimmEncoder(Encoder):
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, H, W) -> one (B, channels[i], H / strides[i], W / strides[i]) a scale."""
         self._taps = []
-        features = self.net(x)
+        features = self.model(x)
         if self._channels_last:
             features = [feature.permute(0, 3, 1, 2).contiguous() for feature in features]
         taps, self._taps = self._taps, []

@@ -48,23 +48,6 @@ def main() -> None:
     """Super-resolve GeoTIFFs with diffusion (EDiffSR)."""
 
 
-class Numbers(click.ParamType):
-    """Comma-separated numbers, of a fixed count where one is given."""
-
-    def __init__(self, kind: type[int] | type[float], count: int | None = None) -> None:
-        self.kind, self.count = kind, count
-        self.name = ",".join(["N"] * (count or 1)) + ("" if count else ",...")
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple:
-        try:
-            numbers = tuple(self.kind(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not {self.name}", param, ctx)
-        if self.count and len(numbers) != self.count:
-            self.fail(f"{value!r} is not {self.count} numbers", param, ctx)
-        return numbers
-
-
 @main.command()
 @click.argument("inputs", nargs=-1, required=True, type=existing_path, metavar="IN.tif...")
 @console.output_option
@@ -77,10 +60,14 @@ class Numbers(click.ParamType):
     metavar="LOW:HIGH|auto",
     help="Values the model sees as 0 and 1. [default: 0:255 for uint8, else auto]",
 )
-@click.option("--bands", type=Numbers(int), help="Bands to enlarge, from 1. [default: all]")
-@click.option("--window", type=Numbers(int, 4), help="ROW,COLUMN,HEIGHT,WIDTH of the input.")
+@click.option("--bands", type=console.Numbers(int), help="Bands to enlarge, from 1. [default: all]")
 @click.option(
-    "--bbox", type=Numbers(float, 4), help="LEFT,BOTTOM,RIGHT,TOP in the raster's own coordinates."
+    "--window", type=console.Numbers(int, 4), help="ROW,COLUMN,HEIGHT,WIDTH of the input."
+)
+@click.option(
+    "--bbox",
+    type=console.Numbers(float, 4),
+    help="LEFT,BOTTOM,RIGHT,TOP in the raster's own coordinates.",
 )
 @tile_option
 @overlap_option

