@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention, mobile bottleneck and ASPP in one, two and three dimensions."""
+
+import pytest
+import torch
+from timm.layers import EcaModule
+from torch import nn
+
+from fieldfare.common.blocks import (
+    ASPP,
+    EfficientChannelAttention,
+    MBConv,
+    SqueezeExcite,
+    eca_kernel,
+    normalisation,
+)
+
+SIZES = {1: (9,), 2: (9, 7), 3: (5, 7, 6)}
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("attention", ["none", "se", "eca"])
+@pytest.mark.parametrize("norm", ["group", "instance", "batch"])
+def test_mbconv_keeps_size_and_changes_channels(ndim, attention, norm):
+    block = MBConv(6, 10, ndim=ndim, attention=attention, norm=norm)
+    assert block(torch.randn(2, 6, *SIZES[ndim])).shape == (2, 10, *SIZES[ndim])
+
+
+def test_mbconv_filters_depthwise_and_projects_linearly():
+    block = MBConv(4, expansion=3)
+    convolutions = [m for m in block.modules() if isinstance(m, nn.Conv3d)]
+    assert [c.groups for c in convolutions] == [1, 12, 1]
+    assert sum(c.weight.numel() for c in convolutions) == 4 * 12 + 12 * 27 + 12 * 4
+    assert isinstance(block.layers[-1], nn.GroupNorm)
+
+
+def test_eca_in_two_dimensions_equals_timm():
+    ours, theirs = EfficientChannelAttention(32, kernel=3), EcaModule(kernel_size=3)
+    theirs.conv.weight.data.copy_(ours.conv.weight.data)
+    x = torch.randn(2, 32, 5, 6)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_eca_in_three_dimensions_equals_two_on_a_volume_of_one_slice():
+    attention, x = EfficientChannelAttention(16), torch.randn(2, 16, 5, 6)
+    assert torch.allclose(attention(x[:, :, None])[:, :, 0], attention(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(8, 3), (64, 3), (128, 5), (512, 5), (2048, 7)])
+def test_eca_kernel_follows_the_published_rule(channels, kernel):
+    # |log2(C) / 2 + 1 / 2|, the nearest odd number from above, and at least 3
+    assert eca_kernel(channels) == kernel
+
+
+def test_eca_refuses_an_even_kernel():
+    with pytest.raises(ValueError, match="odd"):
+        EfficientChannelAttention(8, kernel=4)
+
+
+def test_attention_scales_whole_channels():
+    x = torch.rand(1, 16, 4, 4, 4) + 0.5
+    for attention in (SqueezeExcite(16), EfficientChannelAttention(16)):
+        scale = attention(x) / x
+        assert torch.allclose(scale, scale[:, :, :1, :1, :1].expand_as(scale), atol=1e-6)
+        assert ((scale > 0) & (scale < 1)).all()
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_aspp_keeps_size_whatever_the_rates(ndim):
+    block = ASPP(8, 12, (1, 2, 4), ndim=ndim).eval()
+    assert block(torch.randn(1, 8, *SIZES[ndim])).shape == (1, 12, *SIZES[ndim])
+
+
+def test_aspp_branch_of_rate_r_sees_r_pixels_to_each_side():
+    block = ASPP(1, 1, (3,)).eval()
+    x = torch.zeros(1, 1, 15, 15, requires_grad=True)
+    block.branches[1][0](x)[0, 0, 7, 7].backward()
+    rows, columns = x.grad[0, 0].nonzero(as_tuple=True)
+    assert sorted(set(rows.tolist())) == sorted(set(columns.tolist())) == [4, 7, 10]
+
+
+def test_group_norm_takes_any_number_of_channels():
+    assert normalisation("group", 3, 12).num_groups == 4
+    assert normalisation("group", 3, 7).num_groups == 1
+    with pytest.raises(ValueError, match="norm must be"):
+        normalisation("layer", 3, 8)
+    with pytest.raises(ValueError, match="ndim"):
+        normalisation("batch", 4, 8)
