@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atrous spatial pyramid pooling in any number of dimensions.
 
-Chen et al. 2017, DeepLabv3 (arXiv 1706.05587): parallel convolutions of several rates and the image's
-mean, joined and projected.
+Chen et al. 2017, DeepLabv3 (arXiv 1706.05587): parallel convolutions of several rates and the
+image's mean, joined and projected.
 """
 
 from collections.abc import Sequence

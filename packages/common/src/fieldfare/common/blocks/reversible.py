@@ -134,7 +134,7 @@ def _checkpointed(branch: nn.Module, x: Tensor) -> Tensor:
 
 def _parameters(pairs: Sequence[Pair]) -> list[nn.Parameter]:
     """Those that want a gradient, each once, in the order of the blocks."""
-    found = {}
+    found: dict[int, nn.Parameter] = {}
     for pair in pairs:
         for branch in pair:
             found |= {id(p): p for p in branch.parameters() if p.requires_grad}
