@@ -30,6 +30,8 @@ CHOICES = {
 HEAVY = [
     *("torch", "torchvision", "timm", "lightning_fabric", "ray", "onnx", "onnxruntime"),
     *("matplotlib", "scipy", "skimage", "PIL", "rasterio", "scapy", "nibabel", "torch_geometric"),
+    *("albumentations", "cv2", "geopandas", "pyarrow", "pyproj", "segmentation_models_pytorch"),
+    "shapely",
 ]
 
 
@@ -80,7 +82,7 @@ def test_help_names_every_verb_and_loads_nothing_heavy(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_verbs_are_the_common_ones(command: str) -> None:
     own = {"wl-channel": {"gen", "info"}, "net-traffic": {"flows", "pretrain"}}
-    own |= {"med-seg": {"relabel", "phantom"}}
+    own |= {"med-seg": {"relabel", "phantom"}, "rs-buildings": {"adapt"}}
     assert set(group(command).commands) <= VERBS | own.get(command, set())
 
 

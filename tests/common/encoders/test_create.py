@@ -111,7 +111,7 @@ def test_stem_outputs_are_those_of_the_stem_and_a_copy_taps_its_own():
             parameter.mul_(2)
         x = torch.randn(1, 3, 64, 64)
         features, doubled = encoder(x), twin(x)
-        plain = encoder.net(x)
+        plain = encoder.model(x)
         assert len(encoder(x)) == 6  # a run of the inner network leaves nothing behind
     assert torch.equal(features[3], plain[0])
     assert all(feature.min() >= 0 for feature in features[:3])  # after the stem's ReLU
@@ -203,3 +203,47 @@ def test_vision_transformer_has_no_stem_to_tap():
     # NaFlexViT's attention heads look like a feature map at stride 6; they are none.
     with torch.device("meta"):
         assert create_encoder("naflexvit_base_patch16_gap", 3).strides == (16, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "stages_left_out"),
+    [
+        ("resnet18", 2, ("layer2", "layer3", "layer4")),
+        ("tf_efficientnet_lite0", 3, ("blocks.3", "blocks.6")),
+        ("mobilenetv3_large_100", 1, ("blocks.1",)),
+        ("convnext_atto", 2, ("stages_2", "stages_3")),
+        ("efficientvit_m2", 4, ("stages_1", "stages_2")),  # three from its stem
+        ("efficientvit_m2", 2, ("stages_1", "stages_2")),
+        ("vanillanet_5", 1, ()),
+        ("resnet18", 5, ()),
+    ],
+)
+def test_first_features_are_those_of_the_whole_encoder(name, features, stages_left_out):
+    torch.manual_seed(0)
+    whole = create_encoder(name, 3).eval()
+    part = create_encoder(name, 3, features=features).eval()
+    tensors = whole.state_dict()
+    assert part.state_dict().keys() <= tensors.keys()
+    part.load_state_dict({key: tensors[key] for key in part.state_dict()})
+    layers = dict(part.model.named_modules())
+    for stage in stages_left_out:
+        assert stage in dict(whole.model.named_modules())
+        assert stage not in layers
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = whole(x)[:features], part(x)
+    assert part.channels == whole.channels[:features]
+    assert part.strides == whole.strides[:features]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("features", [0, 6, -1])
+def test_number_of_features_out_of_range_is_refused(features):
+    with pytest.raises(ValueError, match=f"features {features}: resnet18 has 1 to 5"):
+        create_encoder("resnet18", 3, features=features)
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+def test_features_are_for_two_dimensions(ndim):
+    with pytest.raises(ValueError, match=f"features: mobilenetv2_050 takes no .* ndim {ndim}"):
+        create_encoder("mobilenetv2_050", 1, ndim, features=2)

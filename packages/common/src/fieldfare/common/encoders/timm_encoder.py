@@ -31,6 +31,7 @@ class TimmEncoder(Encoder):
         self, name: str, in_channels: int, features: int | None = None, **options: Any
     ) -> None:
         super().__init__()
+        self._tapped = 0
         build = partial(
             timm.create_model, name, pretrained=False, features_only=True, in_chans=in_channels
         )
@@ -48,10 +49,10 @@ class TimmEncoder(Encoder):
         self.strides = tuple(net.feature_info.reduction())
         self._channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
         self._taps: list[Tensor] = []
-        self._tapped = 0
         if self.strides[0] > FINEST_STRIDE:
             size = to_2tuple(options.get("img_size") or net.pretrained_cfg["input_size"][1:])
             self._tap_stem((1, in_channels, *size))
+        self.channels, self.strides = self.channels[:features], self.strides[:features]
 
     def _tap_stem(self, shape: tuple[int, ...]) -> None:
         outputs = stem_outputs(self.model, shape, self.strides[0])
@@ -77,7 +78,7 @@ class TimmEncoder(Encoder):
                 f"{len(taps)} of {self._tapped} stem outputs seen: a stem module was replaced "
                 "after the encoder was built"
             )
-        return taps + features
+        return (taps + features)[: len(self.strides)]
 
 
 def stem_outputs(net: nn.Module, shape: tuple[int, ...], stride: int) -> dict[int, tuple[str, int]]:

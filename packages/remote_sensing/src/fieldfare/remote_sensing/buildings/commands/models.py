@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rs-buildings models, bench and export."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldfare.common import console, efficiency, files
+from fieldfare.common.runtime import set_threads
+from fieldfare.common.weights import available, read_card
+
+from ..export import export_onnx
+from ..network import BuildingNetwork, NetworkConfig, depths_of
+from ..predict import TASK, Predictor, describe, load_model
+
+COST_SIDE = 512
+"""Side in pixels of the tile whose cost is listed."""
+
+
+def models(as_json: bool) -> None:
+    """Print every packaged model's card in short, with what each depth costs."""
+    paths = available(TASK).values()
+    cards = [read_card(path) for path in paths]
+    lines, listed = [], []
+    for path, card in zip(paths, cards, strict=True):
+        costs = depth_costs(NetworkConfig.from_dict(card.config))
+        lines += [card.name, f"  {card.summary}"]
+        lines += [f"  {metric.name}: {metric.value:.4g}" for metric in card.metrics]
+        lines += [f"  {line}" for line in console.table(costs).splitlines()]
+        lines += [f"  trained on: {card.data}", f"  limits: {card.limits}"]
+        lines += [f"  card: {path.with_suffix('.md')}"]
+        listed.append(dataclasses.asdict(card) | {"depths": costs})
+    console.emit({"models": listed}, as_json=as_json, text="\n".join(lines) or "(none)")
+
+
+def depth_costs(config: NetworkConfig) -> list[dict[str, Any]]:
+    """Parameters and multiply-accumulates of a 512 x 512 tile at each depth."""
+    rows = []
+    for depth in depths_of(config):
+        shape = (1, config.in_channels, COST_SIDE, COST_SIDE)
+        cost = efficiency.cost(BuildingNetwork(config, depth), shape)
+        rows.append(
+            {
+                "depth": f"L{depth}",
+                "parameters": cost.parameters,
+                "gmacs": cost.macs / 1e9,
+            }
+        )
+    return rows
+
+
+def bench(options: dict[str, Any]) -> None:
+    """Print parameters, MACs, time and speed of one tile at each depth."""
+    threads = set_threads()
+    network, card = load_model(options["model"])
+    side, rows = options["tile"], []
+    tile = np.random.default_rng(0).random(
+        (1, network.config.in_channels, side, side), dtype=np.float32
+    )
+    for row, depth in zip(depth_costs(network.config), depths_of(network.config), strict=True):
+        predictor = Predictor(
+            network if depth == network.depth else network.cut(depth),
+            device=options["device"],
+            precision=options["precision"],
+        )
+        timing = efficiency.bench(
+            predictor, tile, np.zeros((1, 2), np.int64), repeats=options["repeats"]
+        )
+        rows.append(
+            row
+            | {
+                "median_s": timing.median_s,
+                "mpix_per_s": side * side / 1e6 / timing.median_s,
+                "peak_mb": None if timing.peak_bytes is None else timing.peak_bytes / 2**20,
+            }
+        )
+    result = {
+        "model": card.name,
+        "device": str(predictor.device),
+        "precision": str(predictor.dtype).removeprefix("torch."),
+        "threads": threads,
+        "tile": side,
+        "depths": rows,
+    }
+    heading = ", ".join(f"{name} {value}" for name, value in result.items() if name != "depths")
+    console.emit(result, as_json=options["as_json"], text=f"{heading}\n{console.table(rows)}")
+
+
+def export(output: Path, model: str, depth: int | None, tile: int, overwrite: bool) -> None:
+    """Write ONNX and say how closely it agrees."""
+    files.check_output(output, overwrite=overwrite)
+    network, _ = load_model(model)
+    if depth is not None and depth != network.depth:
+        network = network.cut(depth)
+    difference = export_onnx(network, output, tile=tile)
+    console.say(f"{describe(network.config)}: ONNX Runtime and torch agree within {difference:.1e}")
+    console.emit({}, as_json=False, text=str(output))

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rs-buildings train and adapt."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fieldfare.common import console, files
+from fieldfare.common.errors import InputError
+from fieldfare.common.runtime import resolve_device, resolve_precision
+from fieldfare.common.training import TrainSettings
+from fieldfare.common.weights import ModelCard, save_model_file
+
+from .. import adaptation, label_shift, training
+from ..data import LabelledScene, read_table
+from ..network import BuildingNetwork, NetworkConfig, depths_of
+from ..predict import TASK, describe, load_model
+
+DEFAULTS = {"noisy": (2000, 1e-3), "clean": (500, 5e-4)}
+
+
+def train(table: Path, folder: Path, options: dict[str, Any]) -> None:
+    """Train, then write `model.safetensors` with its card."""
+    config, start = _network(options)
+    scenes = _scenes(table, config, quiet=options["quiet"])
+    settings, data = _settings(options, options["steps"], options["learning_rate"]), _data(options)
+    network = training.train(
+        config,
+        scenes,
+        settings,
+        data,
+        folder,
+        start=start.state_dict() if start else None,
+        encoder_weights=options["encoder_weights"],
+        quiet=options["quiet"],
+    )
+    if not _first_process():
+        return
+    how = f"trained by rs-buildings train, loss {data.loss}"
+    target = _save(network, table, scenes, settings, folder, how)
+    console.emit({"model": target}, as_json=options["as_json"], text=str(target))
+
+
+def adapt(table: Path, folder: Path, options: dict[str, Any]) -> None:
+    """Train on noisy labels, or go on with clean ones; write model, card and report."""
+    stage, method = options["stage"], options["method"]
+    if stage == "clean" and not options["init"]:
+        raise InputError("--stage clean: give the model of the noisy stage with --init")
+    if stage == "noisy" and method != "finetune":
+        raise InputError("--method: belongs to --stage clean")
+    config, start = _network(options)
+    scenes = _scenes(table, config, quiet=options["quiet"])
+    steps, rate = DEFAULTS[stage]
+    settings = _settings(options, options["steps"] or steps, options["learning_rate"] or rate)
+    data = _data(options)
+    if stage == "noisy" or start is None:
+        network = training.train(
+            config,
+            scenes,
+            settings,
+            data,
+            folder,
+            start=start.state_dict() if start else None,
+            encoder_weights=options["encoder_weights"],
+            quiet=options["quiet"],
+        )
+    else:
+        network = adaptation.adapt_clean(
+            start,
+            scenes,
+            _adaptation(config, options),
+            settings,
+            data,
+            folder,
+            quiet=options["quiet"],
+        )
+    if not _first_process():
+        return
+    how = f"rs-buildings adapt, stage {stage}" + (f", {method}" if stage == "clean" else "")
+    target = _save(network, table, scenes, settings, folder, how)
+    report = _report(scenes, start if stage == "clean" else None, network)
+    files.write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    lines = [_shift_line(report["label_shift"])]
+    if report["sizes"]:
+        lines.append(console.table(report["sizes"]))
+    lines += [str(target), str(folder / "report.json")]
+    result = {"model": target, **report}
+    console.emit(result, as_json=options["as_json"], text="\n".join(lines))
+
+
+def _adaptation(config: NetworkConfig, options: dict[str, Any]) -> adaptation.AdaptSettings:
+    """How the clean stage goes; a student of distillation may be another kind of network."""
+    student = None
+    if options["method"] == "distillation":
+        student = dataclasses.replace(
+            config, architecture=options["architecture"], encoder=options["encoder"]
+        )
+    return adaptation.AdaptSettings(
+        method=options["method"], student=student, encoder_weights=options["encoder_weights"]
+    )
+
+
+def _report(
+    scenes: Sequence[LabelledScene], before: BuildingNetwork | None, after: BuildingNetwork
+) -> dict[str, Any]:
+    """How the labels lie, and what the clean stage changed on scenes kept out of training."""
+    held_out = [scene for scene in scenes if scene.split != "train"]
+    trained = [scene for scene in scenes if scene.split == "train"]
+    shift = label_shift.scenes_shift(before or after, trained)
+    sizes = adaptation.size_report(before, after, held_out) if before and held_out else []
+    return {"label_shift": None if shift is None else dataclasses.asdict(shift), "sizes": sizes}
+
+
+def _shift_line(shift: dict[str, Any] | None) -> str:
+    if shift is None:
+        return "label shift: too few buildings found to tell"
+    return (
+        f"label shift: labels lie {shift['distance_m']:.2f} m from the predictions, bearing "
+        f"{shift['direction']:.0f} degrees (median of {shift['pairs']} buildings)"
+    )
+
+
+def _network(options: dict[str, Any]) -> tuple[NetworkConfig, BuildingNetwork | None]:
+    """The network's shape, and the model to start from, if any."""
+    if options["init"]:
+        start, _ = load_model(options["init"])
+        config = start.config
+        if options["gsd"]:
+            config = dataclasses.replace(config, gsd=options["gsd"])
+            start.config = config
+        return config, start
+    config = NetworkConfig(
+        architecture=options["architecture"],
+        encoder=options["encoder"],
+        outputs=("building", "edge") if options["edge_weight"] else ("building",),
+        gsd=options["gsd"] or 0.15,
+    )
+    try:
+        BuildingNetwork(config)
+    except ValueError as error:
+        if "stride 2" not in str(error):
+            raise InputError(f"--encoder {options['encoder']}: {error}") from None
+        config = dataclasses.replace(config, deep_supervision=False)
+        console.say(f"{options['encoder']}: has no features at stride 2, so only the whole depth")
+    return config, None
+
+
+def _scenes(table: Path, config: NetworkConfig, *, quiet: bool) -> list[LabelledScene]:
+    scenes, messages = read_table(table, bands=config.in_channels)
+    for text in messages:
+        console.say(text, quiet=quiet)
+    return scenes
+
+
+def _settings(options: dict[str, Any], steps: int, learning_rate: float) -> TrainSettings:
+    device = resolve_device(options["device"])
+    precision = resolve_precision(options["precision"], device)
+    every = max(1, min(200, steps // 5))
+    return TrainSettings(
+        steps=steps,
+        batch_size=options["batch"],
+        learning_rate=learning_rate,
+        warmup_steps=min(50, steps // 10),
+        weight_decay=1e-2,
+        clip_norm=1.0,
+        ema_decay=0.995,
+        precision="bf16" if precision == torch.bfloat16 else "fp32",
+        device=device.type,
+        devices=options["devices"],
+        num_nodes=options["num_nodes"],
+        workers=options["workers"],
+        seed=options["seed"],
+        checkpoint_every=every,
+        log_every=min(20, every),
+        validate_every=every,
+    )
+
+
+def _data(options: dict[str, Any]) -> training.DataSettings:
+    return training.DataSettings(
+        patch=options["patch"],
+        loss=options["loss"],
+        depth_weights=options["depth_weights"],
+        edge_weight=options["edge_weight"],
+    )
+
+
+def _first_process() -> bool:
+    """The first process writes for all."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def _save(
+    network: BuildingNetwork,
+    table: Path,
+    scenes: Sequence[LabelledScene],
+    settings: TrainSettings,
+    folder: Path,
+    how: str,
+) -> Path:
+    """Write `model.safetensors` and its page."""
+    config = network.config
+    counts = dict.fromkeys(("train", "val", "test"), 0)
+    for scene in scenes:
+        counts[scene.split] += 1
+    depths = "".join(f", L{depth}" for depth in depths_of(config))
+    card = ModelCard(
+        name=folder.name,
+        task=TASK,
+        summary=f"Building footprints: {describe(config)}{depths}, at {config.gsd:g} m per pixel.",
+        config=config.to_dict(),
+        data=f"{table.name}: {counts['train']} scenes",
+        split=f"by area: {counts['val']} scenes for validation, {counts['test']} for test",
+        training=(
+            f"{how}; {settings.steps} steps of {settings.batch_size} patches, "
+            f"{settings.precision}, {settings.device}"
+        ),
+        seed=settings.seed,
+        date=datetime.date.today().isoformat(),
+    )
+    target = folder / "model.safetensors"
+    save_model_file(target, network.state_dict(), card)
+    files.write_text(folder / "model.md", card.to_markdown())
+    return target

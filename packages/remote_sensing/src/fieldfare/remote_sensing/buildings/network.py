@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks that find buildings: one encoder, and U-Net++, U-Net or LR-ASPP on it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor, nn
+
+from fieldfare.common.encoders import Encoder, create_encoder
+
+from .lraspp import LRASPP
+from .unetplusplus import DEPTHS, FULL_DEPTH, NestedDecoder
+
+ARCHITECTURES = ("unetplusplus", "unet", "lraspp")
+
+ENCODERS = {
+    **{f"b{n}": f"efficientnet_b{n}" for n in range(5)},
+    **{f"lite{n}": f"tf_efficientnet_lite{n}" for n in range(3)},
+    "resnest14": "resnest14d",
+    "resnest50": "resnest50d",
+    "mobilevit": "mobilevit_s",
+    "mobilevitv2": "mobilevitv2_100",
+    "mobilenetv3": "mobilenetv3_large_100",
+    "vanillanet": "vanillanet_5",
+    "simplenet": "simplenet_5m_m1",
+}
+"""Short names; any timm name that `create_encoder` takes will do as well."""
+
+STRIDES = (2, 4, 8, 16, 32)
+
+PAD = 64
+"""Images are continued to a multiple of this: MobileViT cuts stride 32 into patches of 2."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything but the weights.
+
+    Attributes:
+        architecture: one of `ARCHITECTURES`.
+        encoder: a key of `ENCODERS` or a timm name.
+        in_channels: bands.
+        decoder_channels: U-Net and U-Net++, deepest first.
+        deep_supervision: U-Net++ with a head at each depth.
+        outputs: names of the maps of logits; `building`, and `edge` where roofs touching each
+            other shall be told apart.
+        gsd: ground sampling distance the model was trained for, metres.
+        mean, std: of the input in [0, 1], for every band.
+    """
+
+    architecture: str = "unetplusplus"
+    encoder: str = "lite0"
+    in_channels: int = 3
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
+    deep_supervision: bool = True
+    outputs: tuple[str, ...] = ("building", "edge")
+    gsd: float = 0.15
+    mean: float = 0.5
+    std: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":
+        """Read what `to_dict` wrote."""
+        lists = {name: tuple(values[name]) for name in ("decoder_channels", "outputs")}
+        return cls(**{**values, **lists})
+
+
+class BuildingNetwork(nn.Module):
+    """Images in [0, 1], (B, bands, H, W), to logits (B, outputs, H, W), of any height and width.
+
+    Tensors bear the names of segmentation_models_pytorch's Unet and UnetPlusPlus (with a `tu-`
+    encoder); `deep_heads` comes on top.
+
+    Args:
+        config: see there.
+        depth: of U-Net++, 1 to 4; the others have only the full one.
+
+    Raises:
+        ValueError: unknown encoder, or a depth that the architecture does not have.
+    """
+
+    def __init__(self, config: NetworkConfig, depth: int = FULL_DEPTH) -> None:
+        super().__init__()
+        if depth not in depths_of(config):
+            raise ValueError(f"depth {depth}: this model has {depths_of(config)}")
+        self.config, self.depth = config, depth
+        self.encoder, self._taken = _encoder(config, depth)
+        channels = [0 if index is None else self.encoder.channels[index] for index in self._taken]
+        outputs = len(config.outputs)
+        self.decoder: nn.Module
+        self.segmentation_head: nn.Module
+        self.deep_heads = nn.ModuleList()
+        if config.architecture == "lraspp":
+            self.decoder = LRASPP(channels[2], channels[4], outputs)
+            self.segmentation_head = nn.Identity()
+            return
+        width = config.decoder_channels[-1]
+        if config.architecture == "unet":
+            self.decoder = UnetDecoder((0, *channels), config.decoder_channels)
+            initialize_decoder(self.decoder)
+        else:
+            self.decoder = NestedDecoder(channels, config.decoder_channels, depth)
+            if config.deep_supervision:
+                widths = self.decoder.output_channels[: FULL_DEPTH - 1]
+                if not all(widths):
+                    raise ValueError(
+                        f"{config.encoder}: has no features at stride 2, where deep supervision "
+                        "has its heads; choose another encoder or deep_supervision=False"
+                    )
+                self.deep_heads.extend(nn.Conv2d(width, outputs, 1) for width in widths)
+                initialize_head(self.deep_heads)
+        if depth == FULL_DEPTH:
+            self.segmentation_head = SegmentationHead(width, outputs)
+            initialize_head(self.segmentation_head)
+        else:
+            self.segmentation_head = nn.Identity()
+
+    def forward(self, image: Tensor) -> Any:
+        """The logits of the network's depth; in training mode those of `all_depths`."""
+        if self.training:
+            return self.all_depths(image)
+        return self._logits(image, deepest_only=True)[-1]
+
+    def all_depths(self, image: Tensor) -> list[Tensor]:
+        """The logits of every depth that has a head, shallowest first."""
+        return self._logits(image, deepest_only=False)
+
+    def _logits(self, image: Tensor, *, deepest_only: bool) -> list[Tensor]:
+        height, width = image.shape[-2:]
+        bottom, right = -height % PAD, -width % PAD
+        if bottom or right:
+            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
+        found = self.encoder((image - self.config.mean) / self.config.std)
+        features = [
+            image.new_zeros(image.shape[0], 0, *(side // stride for side in image.shape[-2:]))
+            if index is None
+            else found[index]
+            for index, stride in zip(self._taken, STRIDES, strict=True)
+        ]
+        maps = self._decoded(image, features, deepest_only=deepest_only)
+        return [logits[..., :height, :width] for logits in maps]
+
+    def _decoded(
+        self, image: Tensor, features: list[Tensor], *, deepest_only: bool
+    ) -> list[Tensor]:
+        if self.config.architecture == "lraspp":
+            logits = self.decoder(features[2], features[4])
+            return [F.interpolate(logits, size=image.shape[-2:], mode="bilinear")]
+        if self.config.architecture == "unet":
+            return [self.segmentation_head(self.decoder([image, *features]))]
+        nodes = self.decoder(features)
+        maps = []
+        for number, head in enumerate(self.deep_heads, start=1):
+            if not deepest_only or number == self.depth:
+                logits = head(nodes[number - 1])
+                maps.append(F.interpolate(logits, scale_factor=2, mode="bilinear"))
+        if self.depth == FULL_DEPTH:
+            maps.append(self.segmentation_head(nodes[-1]))
+        return maps
+
+    def cut(self, depth: int) -> "BuildingNetwork":
+        """A copy that holds and computes only what a depth needs; the weights are this one's."""
+        smaller = BuildingNetwork(self.config, depth)
+        own = self.state_dict()
+        smaller.load_state_dict({name: own[name] for name in smaller.state_dict()})
+        return smaller.train(self.training)
+
+
+def depths_of(config: NetworkConfig) -> tuple[int, ...]:
+    """The depths at which a model can be run."""
+    nested = config.architecture == "unetplusplus" and config.deep_supervision
+    return DEPTHS if nested else (FULL_DEPTH,)
+
+
+def _encoder(config: NetworkConfig, depth: int) -> tuple[Encoder, list[int | None]]:
+    """An encoder without the stages that a depth does not need, and where each stride's feature is.
+
+    The feature of a stride that the encoder does not have is None.
+    """
+    name = ENCODERS.get(config.encoder, config.encoder)
+    encoder = create_encoder(name, config.in_channels)
+    if depth < FULL_DEPTH:
+        features = sum(stride <= STRIDES[depth] for stride in encoder.strides)
+        encoder = create_encoder(name, config.in_channels, features=features)
+    known = encoder.strides
+    return encoder, [known.index(stride) if stride in known else None for stride in STRIDES]

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Footprints as vectors: metres to work in, cleaning, files."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from pyproj import CRS, Transformer
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.files import atomic_path
+
+from .regularise import regularise
+
+SUFFIXES = (".gpkg", ".parquet", ".geojson")
+LAYER = "footprints"
+DEGREES = 1e-7
+"""What GeoJSON coordinates are rounded to, about a centimetre."""
+
+
+def metric_crs(crs: CRS | None, bounds: Sequence[float]) -> CRS | None:
+    """The UTM zone (WGS 84) of the middle of some bounds; None without CRS.
+
+    Args:
+        bounds: left, bottom, right, top in the CRS.
+
+    Raises:
+        InputError: the middle has no place on Earth.
+    """
+    if crs is None:
+        return None
+    to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    left, bottom, right, top = bounds
+    longitude, latitude = to_degrees.transform((left + right) / 2, (bottom + top) / 2)
+    if not (math.isfinite(longitude) and math.isfinite(latitude)):
+        raise InputError(f"{CRS.from_user_input(crs).name}: the data lie outside where it is valid")
+    zone = int((longitude + 180) // 6) % 60 + 1
+    return CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
+
+
+def reproject(polygons: np.ndarray, source: CRS, target: CRS) -> np.ndarray:
+    """Polygons from one CRS to another, x before y; one that turns invalid is repaired."""
+    if not len(polygons) or source == target:
+        return polygons
+    step = Transformer.from_crs(source, target, always_xy=True)
+    moved = shapely.transform(
+        polygons, lambda xy: np.column_stack(step.transform(xy[:, 0], xy[:, 1]))
+    )
+    return repair(moved)
+
+
+def repair(polygons: np.ndarray) -> np.ndarray:
+    """Valid polygons of the same number: an invalid one becomes the largest part of its repair."""
+    broken = np.flatnonzero(~shapely.is_valid(polygons))
+    if not broken.size:
+        return polygons
+    polygons = polygons.copy()
+    for index in broken:
+        fixed = shapely.make_valid(polygons[index], method="structure", keep_collapsed=False)
+        parts = shapely.get_parts(fixed)
+        if len(parts):
+            polygons[index] = parts[np.argmax(shapely.area(parts))]
+    return polygons
+
+
+def fill_holes(polygons: np.ndarray, max_hole: float) -> np.ndarray:
+    """Polygons without their holes of less than `max_hole` square units."""
+    filled = polygons.copy()
+    for index in np.flatnonzero(shapely.get_num_interior_rings(polygons)):
+        rings = [shapely.Polygon(ring) for ring in polygons[index].interiors]
+        kept = [ring.exterior for ring in rings if ring.area >= max_hole]
+        filled[index] = shapely.Polygon(polygons[index].exterior, kept)
+    return filled
+
+
+def part_overlaps(polygons: np.ndarray) -> np.ndarray:
+    """Polygons without overlaps: what two share stays with the smaller one, if more than 1 mm2."""
+    polygons = polygons.copy()
+    for one, other in overlapping(polygons):
+        smaller, larger = (
+            (one, other) if polygons[one].area < polygons[other].area else (other, one)
+        )
+        parts = shapely.get_parts(shapely.difference(polygons[larger], polygons[smaller]))
+        parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+        if len(parts):
+            polygons[larger] = parts[np.argmax(shapely.area(parts))]
+    return polygons
+
+
+def overlapping(polygons: np.ndarray, least: float = 1e-6) -> list[tuple[int, int]]:
+    """Pairs of polygons that share more than `least` square units, the first index the lower."""
+    one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    one, other = one[one < other], other[one < other]
+    shared = shapely.area(shapely.intersection(polygons[one], polygons[other]))
+    return [
+        (int(a), int(b)) for a, b in zip(one[shared > least], other[shared > least], strict=True)
+    ]
+
+
+def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFrame:
+    """Square the outlines of footprints in any CRS; rows, columns and CRS stay.
+
+    Works in the local UTM zone, so the same buildings give the same result whatever their CRS;
+    without CRS the coordinates are taken as metres.
+
+    Args:
+        frame: Polygons, or MultiPolygons, of which each part becomes a row.
+        tolerance: metres that an outline may be moved by, roughly; see `regularise`.
+    """
+    frame = frame.explode(ignore_index=True)
+    if frame.empty:
+        return frame
+    polygons = repair(frame.geometry.to_numpy())
+    crs = frame.crs
+    metric = metric_crs(crs, frame.total_bounds)
+    if metric is not None:
+        polygons = reproject(polygons, crs, metric)
+    polygons = regularise(part_overlaps(polygons), tolerance)
+    if metric is not None:
+        polygons = reproject(polygons, metric, crs)
+    return frame.set_geometry(gpd.GeoSeries(polygons, index=frame.index, crs=crs))
+
+
+def write_footprints(frame: gpd.GeoDataFrame, path: Path) -> None:
+    """Write a layer by the file's suffix: .gpkg, .parquet (GeoParquet 1.1) or .geojson.
+
+    GeoJSON is in longitude and latitude (RFC 7946), without CRS in the coordinates there are.
+
+    Raises:
+        InputError: another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: name it {', '.join('*' + known for known in SUFFIXES)}")
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
+        if suffix == ".parquet":
+            frame.to_parquet(temporary, schema_version="1.1.0", write_covering_bbox=True)
+            return
+        options = {"engine": "pyogrio", "layer": LAYER, "geometry_type": "Polygon"}
+        if suffix == ".gpkg":
+            try:
+                frame.to_file(temporary, driver="GPKG", **options)
+            finally:
+                for sibling in ("-wal", "-shm", "-journal"):
+                    with contextlib.suppress(FileNotFoundError):
+                        Path(f"{temporary}{sibling}").unlink()
+            return
+        if frame.crs is None:
+            frame.to_file(temporary, driver="GeoJSON", **options)
+            return
+        degrees = reproject(frame.geometry.to_numpy(), frame.crs, CRS.from_epsg(4326))
+        rounded = shapely.set_precision(degrees, DEGREES)
+        whole = shapely.get_type_id(rounded) == shapely.GeometryType.POLYGON
+        whole &= ~shapely.is_empty(rounded)
+        rounded = np.where(whole, rounded, degrees)  # a sliver that rounding would take apart
+        frame = frame.set_geometry(gpd.GeoSeries(rounded, index=frame.index, crs="EPSG:4326"))
+        frame.to_file(temporary, driver="GeoJSON", RFC7946="YES", **options)
