@@ -2,11 +2,11 @@
 """Measure a trained building model on the test areas and put it, with its card, in place.
 
     python benchmarks/remote_sensing/release_buildings.py run/model.safetensors NAME \\
-        --unet unet/model.safetensors --data "$FIELDFARE_DATA/buildings/kampala_oam" \\
+        [--unet unet/model.safetensors] --data "$FIELDFARE_DATA/buildings/kampala_oam" \\
         --training "what was run, where, for how long"
 
 Beside the model stand: calling every pixel building, Otsu's threshold on the brightness of the
-scene, and a U-Net on the same encoder, trained alike. Writes NAME.safetensors and NAME.md.
+scene, and, where given, a U-Net on the same encoder. Writes NAME.safetensors and NAME.md.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("name")
-    parser.add_argument("--unet", type=Path, required=True)
+    parser.add_argument("--unet", type=Path, help="A U-Net trained alike, to stand beside it.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--training", required=True, help="What was run, in words.")
     options = parser.parse_args()
@@ -100,7 +100,7 @@ def main() -> None:
             shown.append({"area": title, "model": what, "building_iou": value, "object_f1": None})
         truth = labels_on(labels, scene, quiet=True)
         config = NetworkConfig.from_dict(card.config)
-        contenders = [("U-Net, same encoder", options.unet, None)]
+        contenders = [("U-Net, same encoder", options.unet, None)] if options.unet else []
         contenders += [(f"U-Net++ L{d}", target, d) for d in reversed(depths_of(config))]
         for what, path, depth in contenders:
             settings = InferSettings(str(path), depth=depth, window=window, precision="fp32")

@@ -163,7 +163,22 @@ def test_training_lowers_the_loss_and_the_rate_follows_the_schedule(tmp_path: Pa
         assert float(row["learning_rate"]) == rate
 
 
-@pytest.mark.parametrize("change", [{"steps": 13}, {"seed": 1}, {"betas": (0.8, 0.99)}])
+def test_parameters_learn_at_their_own_share_of_the_rate(tmp_path: Path) -> None:
+    start = {name: value.clone() for name, value in network().state_dict().items()}
+    kept = run(tmp_path / "frozen", rate_factors=(("0.", 0.0),)).state_dict()
+    assert torch.equal(kept["0.weight"], start["0.weight"])
+    assert not torch.equal(kept["3.weight"], start["3.weight"])
+    moved = []
+    for name, factors in (("whole", ()), ("tenth", (("0.", 0.1),))):
+        weights = run(tmp_path / name, steps=1, warmup_steps=0, rate_factors=factors).state_dict()
+        moved.append(float((weights["0.weight"] - start["0.weight"]).norm()))
+    assert moved[1] == pytest.approx(moved[0] / 10, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 13}, {"seed": 1}, {"betas": (0.8, 0.99)}, {"rate_factors": (("0.", 0.1),)}],
+)
 def test_changed_setting_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     run(tmp_path)
     with pytest.raises(InputError, match=r"checkpoint\.pt: belongs to a run with other settings"):

@@ -55,10 +55,12 @@ class TrainSettings:
         precision: `fp32` or `bf16` (autocast; weights stay float32).
         devices: processes on this machine; num_nodes: machines.
         workers: data-loading processes of each training process.
+        rate_factors: (prefix, factor): parameters whose names begin so learn at that multiple of
+            the learning rate; the first prefix that fits counts, 0 freezes.
         checkpoint_every, log_every, validate_every: in steps. The logged loss is the mean since
+            the row before it, or since the run was resumed.
         identity: whatever else the result depends on (data, loss, network), in any words; a
             checkpoint of another identity is refused.
-            the row before it, or since the run was resumed.
     """
 
     steps: int
@@ -68,6 +70,7 @@ class TrainSettings:
     warmup_steps: int = 0
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
+    rate_factors: tuple[tuple[str, float], ...] = ()
     clip_norm: float = 0.0
     ema_decay: float = 0.999
     seed: int = 0
@@ -86,8 +89,9 @@ class TrainSettings:
         free = {"workers", "devices", "num_nodes", "device"}
         free |= {"checkpoint_every", "log_every", "validate_every"}
         kept = {name: value for name, value in asdict(self).items() if name not in free}
-        if not self.identity:
-            del kept["identity"]
+        for name in ("identity", "rate_factors"):
+            if not kept[name]:
+                del kept[name]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -138,7 +142,7 @@ def fit(
     wrapped = fabric.setup_module(model)
     ema = ExponentialMovingAverage(model, settings.ema_decay)
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        _parameter_groups(model, settings.rate_factors),
         lr=settings.learning_rate,
         betas=settings.betas,
         weight_decay=settings.weight_decay,
@@ -177,7 +181,7 @@ def fit(
                 warmup=settings.warmup_steps,
             )
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("factor", 1.0)
             torch.manual_seed(_step_seed(settings.seed, step, fabric.global_rank))
             value = loss(wrapped, fabric.to_device(batch))
             fabric.backward(value)
@@ -217,6 +221,17 @@ def fit(
                 raise Preempted(f"stopped after step {done}; run the same command again to go on")
     model.load_state_dict(ema.shadow)
     return model.eval()
+
+
+def _parameter_groups(
+    model: nn.Module, factors: tuple[tuple[str, float], ...]
+) -> list[dict[str, Any]]:
+    """Parameters by the factor on their learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        factor = next((f for prefix, f in factors if name.startswith(prefix)), 1.0)
+        groups.setdefault(factor, []).append(parameter)
+    return [{"params": found, "factor": factor} for factor, found in groups.items()]
 
 
 class _StopFlag:

@@ -162,6 +162,12 @@ def _training_options(command: Any) -> Any:
                 help="Start of a fresh encoder; imagenet exists for lite0 to lite2.",
             ),
             click.option(
+                "--encoder-rate",
+                type=click.FloatRange(min=0),
+                help="Learning rate of the encoder as a share of --learning-rate. [default: 0.1 "
+                "where it starts from --encoder-weights, else 1]",
+            ),
+            click.option(
                 "--gsd",
                 type=click.FloatRange(min=0, min_open=True),
                 help="Metres per pixel that the model shall work at. [default: 0.15, or that of "

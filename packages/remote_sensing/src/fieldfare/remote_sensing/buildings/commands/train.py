@@ -161,12 +161,16 @@ def _settings(options: dict[str, Any], steps: int, learning_rate: float) -> Trai
     device = resolve_device(options["device"])
     precision = resolve_precision(options["precision"], device)
     every = max(1, min(200, steps // 5))
+    share = options["encoder_rate"]
+    if share is None:
+        share = 1.0 if options["init"] or options["encoder_weights"] == "none" else 0.1
     return TrainSettings(
         steps=steps,
         batch_size=options["batch"],
         learning_rate=learning_rate,
         warmup_steps=min(50, steps // 10),
         weight_decay=1e-2,
+        rate_factors=() if share == 1 else (("encoder.", share),),
         clip_norm=1.0,
         ema_decay=0.995,
         precision="bf16" if precision == torch.bfloat16 else "fp32",
@@ -217,8 +221,8 @@ def _save(
         data=f"{table.name}: {counts['train']} scenes",
         split=f"by area: {counts['val']} scenes for validation, {counts['test']} for test",
         training=(
-            f"{how}; {settings.steps} steps of {settings.batch_size} patches, "
-            f"{settings.precision}, {settings.device}"
+            f"{how}; {settings.steps} steps of {settings.batch_size} patches, learning rate "
+            f"{settings.learning_rate:g}, {settings.precision}, {settings.device}"
         ),
         seed=settings.seed,
         date=datetime.date.today().isoformat(),
