@@ -23,7 +23,6 @@ from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
-from scipy import ndimage
 
 from ..raster import open_raster
 from .regularise import regularise
@@ -37,8 +36,11 @@ FULL, MISSING = 250, 255
 STRIP = 512
 """Rows that are thresholded at a time."""
 
-LARGEST = 36_000_000
-"""Pixels of the box around a region above which it is left in one piece."""
+LARGEST = 16_000_000
+"""Pixels of the box around a region above which it is left in one piece, for memory's sake."""
+
+STRIP_PIXELS = 4_000_000
+"""Pixels read at a time of a region in one piece."""
 
 TOLERANCE = 2.5
 """Pixels that an outline may be moved by, roughly."""
@@ -148,19 +150,24 @@ class _Ground:
             return self.unit * math.sqrt(abs(self.transform.determinant))
         return math.sqrt(size[0] * size[1])
 
+    @property
+    def scale(self) -> np.ndarray:
+        """Metres of a unit along x and y; y of a plain picture grows downwards, bearings do not."""
+        return np.array([1, -1 if self.transform.determinant > 0 else 1]) * self.unit
+
     def metres(self, polygons: np.ndarray) -> np.ndarray:
         """From pixels (x = column, y = row)."""
         placed = shapely.transform(
             polygons, lambda xy: np.column_stack(self.transform * (xy[:, 0], xy[:, 1]))
         )
         if self.crs is None or self.metric is None:
-            return shapely.transform(placed, lambda xy: xy * self.unit)
+            return shapely.transform(placed, lambda xy: xy * self.scale)
         return reproject(placed, self.crs, self.metric)
 
     def coordinates(self, polygons: np.ndarray) -> np.ndarray:
         """From metres to the raster's CRS."""
         if self.crs is None or self.metric is None:
-            return shapely.transform(polygons, lambda xy: xy / self.unit)
+            return shapely.transform(polygons, lambda xy: xy / self.scale)
         return reproject(polygons, self.metric, self.crs)
 
 
@@ -191,8 +198,8 @@ def _regions(
             with rasterio.open(mask) as drawn:
                 band = rasterio.band(drawn, 1)
                 shapes = rasterio.features.shapes(band, mask=band, transform=Affine.identity())
-                outlines = [shapely.geometry.shape(geometry) for geometry, _ in shapes]
-    outlines = [outline for outline in outlines if outline.area >= least]
+                drawn_shapes = (shapely.geometry.shape(geometry) for geometry, _ in shapes)
+                outlines = [outline for outline in drawn_shapes if outline.area >= least]
     for done, outline in enumerate(outlines, start=1):
         yield from _parts(source, outline, settings, least)
         progress(done, len(outlines))
@@ -224,51 +231,61 @@ def _threshold(source: DatasetReader, threshold: float, target: Path) -> None:
 def _parts(
     source: DatasetReader, outline: shapely.Polygon, settings: FootprintSettings, least: float
 ) -> Iterator[Region]:
-    """One connected region, parted where roofs touch."""
+    """One connected region, parted where roofs touch; one in one piece is read strip by strip."""
     left, top, right, bottom = (int(side) for side in outline.bounds)
-    # One pixel around it tells whether missing data or the border cut it off.
-    first, last = (
-        (max(top - 1, 0), max(left - 1, 0)),
-        (
-            min(bottom + 1, source.height),
-            min(right + 1, source.width),
-        ),
-    )
-    window = Window.from_slices((first[0], last[0]), (first[1], last[1]))
-    shape = (last[0] - first[0], last[1] - first[1])
-    inside = rasterio.features.rasterize(
-        [outline], out_shape=shape, transform=Affine.translation(first[1], first[0]), dtype="uint8"
-    ).astype(bool)
-    levels = source.read(1, window=window)
-    numbers = inside.astype(np.int32)
-    if settings.split and source.count > 1 and inside.size <= LARGEST:
-        numbers = split(inside, source.read(2, window=window) / np.float32(FULL), least)
-    cut = ndimage.binary_dilation(levels == MISSING)
-    if first[0] == top:
-        cut[0] = True
-    if first[1] == left:
-        cut[:, 0] = True
-    if last[0] == bottom:
-        cut[-1] = True
-    if last[1] == right:
-        cut[:, -1] = True
-    for number, polygon in _outlines(numbers, outline):
-        here = numbers == number
-        if number > 1 or numbers.max() > 1:
-            polygon = shapely.affinity.translate(polygon, first[1], first[0])
-        confidence = float(levels[here].mean()) / FULL
-        yield Region(polygon, confidence, bool((cut & here).any()))
+    columns, step = (left, right), max(1, STRIP_PIXELS // (right - left))
+    numbers, outlines = None, {1: outline}
+    if settings.split and source.count > 1 and (right - left) * (bottom - top) <= LARGEST:
+        edge = source.read(2, window=Window.from_slices((top, bottom), columns))
+        inside = _drawn(outline, (top, bottom), columns) > 0
+        numbers = split(inside, edge / np.float32(FULL), least)
+        if numbers.max() > 1:
+            outlines = _outlines(numbers, left, top)
+    sums = np.zeros((3, max(outlines) + 1))
+    for first in range(top, bottom, step):
+        rows = (first, min(first + step, bottom))
+        if numbers is None:
+            here = _drawn(outline, rows, columns).ravel()
+        else:
+            here = numbers[first - top : rows[1] - top].ravel()
+        for total, values in zip(sums, (None, *_levels(source, rows, columns)), strict=True):
+            weights = None if values is None else values.ravel()
+            total += np.bincount(here, weights, minlength=len(total))
+    for number, polygon in outlines.items():
+        pixels, level, cut = sums[:, number]
+        yield Region(polygon, level / pixels / FULL, bool(cut))
 
 
-def _outlines(numbers: np.ndarray, whole: shapely.Polygon) -> Iterator[tuple[int, shapely.Polygon]]:
-    """The outline of each part; the whole region's own where it is in one piece."""
-    if numbers.max() == 1:
-        yield 1, whole
-        return
-    largest: dict[int, shapely.Polygon] = {}
-    for geometry, number in rasterio.features.shapes(numbers, mask=numbers > 0):
-        polygon = shapely.geometry.shape(geometry)
-        known = largest.get(int(number))
-        if known is None or polygon.area > known.area:
-            largest[int(number)] = polygon
-    yield from sorted(largest.items())
+def _drawn(
+    outline: shapely.Polygon, rows: tuple[int, int], columns: tuple[int, int]
+) -> np.ndarray:
+    """(h, w) uint8, 1 inside."""
+    shape = (rows[1] - rows[0], columns[1] - columns[0])
+    drawn = np.zeros(shape, np.uint8)
+    here = shapely.clip_by_rect(outline, columns[0], rows[0], columns[1], rows[1])
+    if not here.is_empty:
+        grid = Affine.translation(columns[0], rows[0])
+        rasterio.features.rasterize([here], out=drawn, transform=grid)
+    return drawn
+
+
+def _levels(
+    source: DatasetReader, rows: tuple[int, int], columns: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of a window as stored, and which pixels the border or missing data cut."""
+    spans, margins = [], []
+    for (first, last), length in ((rows, source.height), (columns, source.width)):
+        spans.append((max(first - 1, 0), min(last + 1, length)))
+        margins.append((int(first == 0), int(last == length)))
+    levels = source.read(1, window=Window.from_slices(*spans))
+    levels = np.pad(levels, margins, constant_values=MISSING)
+    missing = levels == MISSING
+    cut = missing[:-2, 1:-1] | missing[2:, 1:-1] | missing[1:-1, :-2] | missing[1:-1, 2:]
+    return levels[1:-1, 1:-1], cut
+
+
+def _outlines(numbers: np.ndarray, left: int, top: int) -> dict[int, shapely.Polygon]:
+    """The outline of each part, by its number."""
+    grid = Affine.translation(left, top)
+    shapes = rasterio.features.shapes(numbers, mask=numbers > 0, transform=grid)
+    return {int(number): shapely.geometry.shape(outline) for outline, number in shapes}

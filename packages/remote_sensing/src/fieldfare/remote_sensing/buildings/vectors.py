@@ -22,6 +22,12 @@ LAYER = "footprints"
 DEGREES = 1e-7
 """What GeoJSON coordinates are rounded to, about a centimetre."""
 
+DEGREE = 111_000
+"""Metres of a degree, about."""
+
+LEAST = 1e-6
+"""Square metres of overlap that count as none."""
+
 
 def metric_crs(crs: CRS | None, bounds: Sequence[float]) -> CRS | None:
     """The UTM zone (WGS 84) of the middle of some bounds; None without CRS.
@@ -55,16 +61,15 @@ def reproject(polygons: np.ndarray, source: CRS, target: CRS) -> np.ndarray:
 
 
 def repair(polygons: np.ndarray) -> np.ndarray:
-    """Valid polygons of the same number: an invalid one becomes the largest part of its repair."""
+    """Valid polygons of the same number: an invalid one becomes the largest part of its repair,
+    one without area an empty polygon."""
     broken = np.flatnonzero(~shapely.is_valid(polygons))
     if not broken.size:
         return polygons
     polygons = polygons.copy()
     for index in broken:
         fixed = shapely.make_valid(polygons[index], method="structure", keep_collapsed=False)
-        parts = shapely.get_parts(fixed)
-        if len(parts):
-            polygons[index] = parts[np.argmax(shapely.area(parts))]
+        polygons[index] = _largest(fixed)
     return polygons
 
 
@@ -78,21 +83,26 @@ def fill_holes(polygons: np.ndarray, max_hole: float) -> np.ndarray:
     return filled
 
 
-def part_overlaps(polygons: np.ndarray) -> np.ndarray:
-    """Polygons without overlaps: what two share stays with the smaller one, if more than 1 mm2."""
+def part_overlaps(polygons: np.ndarray, least: float = LEAST) -> np.ndarray:
+    """Polygons without overlaps: what two share stays with the smaller one, if it is more than
+    `least` square units. One that others cover wholly becomes empty."""
     polygons = polygons.copy()
-    for one, other in overlapping(polygons):
+    for one, other in overlapping(polygons, least):
         smaller, larger = (
             (one, other) if polygons[one].area < polygons[other].area else (other, one)
         )
-        parts = shapely.get_parts(shapely.difference(polygons[larger], polygons[smaller]))
-        parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
-        if len(parts):
-            polygons[larger] = parts[np.argmax(shapely.area(parts))]
+        polygons[larger] = _largest(shapely.difference(polygons[larger], polygons[smaller]))
     return polygons
 
 
-def overlapping(polygons: np.ndarray, least: float = 1e-6) -> list[tuple[int, int]]:
+def _largest(geometry: shapely.Geometry) -> shapely.Polygon:
+    """The largest polygon of a geometry, empty if there is none."""
+    parts = shapely.get_parts(geometry)
+    parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    return parts[np.argmax(shapely.area(parts))] if len(parts) else shapely.Polygon()
+
+
+def overlapping(polygons: np.ndarray, least: float = LEAST) -> list[tuple[int, int]]:
     """Pairs of polygons that share more than `least` square units, the first index the lower."""
     one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     one, other = one[one < other], other[one < other]
@@ -100,6 +110,44 @@ def overlapping(polygons: np.ndarray, least: float = 1e-6) -> list[tuple[int, in
     return [
         (int(a), int(b)) for a, b in zip(one[shared > least], other[shared > least], strict=True)
     ]
+
+
+def rounded_degrees(polygons: np.ndarray) -> np.ndarray:
+    """Polygons in degrees with corners on multiples of DEGREES, valid and without overlaps.
+
+    A neighbour's corner in the middle of a wall becomes a corner of that wall too, so that both
+    round alike.
+    """
+    rounded = _on_grid(_noded(polygons, DEGREES / 10))
+    for _ in range(4):
+        overlaps = overlapping(rounded, LEAST / DEGREE**2)
+        if not overlaps:
+            break
+        rounded = _on_grid(_noded(part_overlaps(rounded, LEAST / DEGREE**2), DEGREES))
+    return rounded
+
+
+def _on_grid(polygons: np.ndarray) -> np.ndarray:
+    """Rounded to DEGREES; what falls to pieces keeps the largest, what vanishes stays as it is."""
+    rounded = shapely.set_precision(polygons, DEGREES)
+    for index in np.flatnonzero(shapely.get_type_id(rounded) != shapely.GeometryType.POLYGON):
+        rounded[index] = _largest(rounded[index])
+    return np.where(shapely.is_empty(rounded), polygons, rounded)
+
+
+def _noded(polygons: np.ndarray, reach: float) -> np.ndarray:
+    """With the corners of others that lie within `reach` of a wall put into it."""
+    one, other = shapely.STRtree(polygons).query(polygons, predicate="dwithin", distance=reach)
+    one, other = one[one != other], other[one != other]
+    if not one.size:
+        return polygons
+    noded = polygons.copy()
+    starts = np.flatnonzero(np.diff(one, prepend=-1))
+    for index, others in zip(one[starts], np.split(other, starts[1:]), strict=True):
+        # In turn, not all at once: two corners must not each take the other's place.
+        corners = shapely.get_coordinates(noded[others])
+        noded[index] = shapely.snap(noded[index], shapely.multipoints(corners), reach)
+    return noded
 
 
 def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFrame:
@@ -112,7 +160,7 @@ def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFram
         frame: Polygons, or MultiPolygons, of which each part becomes a row.
         tolerance: metres that an outline may be moved by, roughly; see `regularise`.
     """
-    frame = frame.explode(ignore_index=True)
+    frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)].explode(ignore_index=True)
     if frame.empty:
         return frame
     polygons = repair(frame.geometry.to_numpy())
@@ -120,7 +168,9 @@ def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFram
     metric = metric_crs(crs, frame.total_bounds)
     if metric is not None:
         polygons = reproject(polygons, crs, metric)
-    polygons = regularise(part_overlaps(polygons), tolerance)
+    polygons = part_overlaps(polygons)
+    kept = np.flatnonzero(shapely.area(polygons) > LEAST)
+    frame, polygons = frame.iloc[kept].reset_index(drop=True), regularise(polygons[kept], tolerance)
     if metric is not None:
         polygons = reproject(polygons, metric, crs)
     return frame.set_geometry(gpd.GeoSeries(polygons, index=frame.index, crs=crs))
@@ -155,9 +205,6 @@ def write_footprints(frame: gpd.GeoDataFrame, path: Path) -> None:
             frame.to_file(temporary, driver="GeoJSON", **options)
             return
         degrees = reproject(frame.geometry.to_numpy(), frame.crs, CRS.from_epsg(4326))
-        rounded = shapely.set_precision(degrees, DEGREES)
-        whole = shapely.get_type_id(rounded) == shapely.GeometryType.POLYGON
-        whole &= ~shapely.is_empty(rounded)
-        rounded = np.where(whole, rounded, degrees)  # a sliver that rounding would take apart
+        rounded = rounded_degrees(degrees)
         frame = frame.set_geometry(gpd.GeoSeries(rounded, index=frame.index, crs="EPSG:4326"))
         frame.to_file(temporary, driver="GeoJSON", RFC7946="YES", **options)
