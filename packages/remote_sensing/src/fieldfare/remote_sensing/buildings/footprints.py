@@ -256,9 +256,7 @@ def _parts(
         yield Region(polygon, level / pixels / FULL, bool(cut))
 
 
-def _drawn(
-    outline: shapely.Polygon, rows: tuple[int, int], columns: tuple[int, int]
-) -> np.ndarray:
+def _drawn(outline: shapely.Polygon, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
     """(h, w) uint8, 1 inside."""
     shape = (rows[1] - rows[0], columns[1] - columns[0])
     drawn = np.zeros(shape, np.uint8)
