@@ -10,7 +10,8 @@ outline and gives way to a plainer one where it has strayed.
 
 import itertools
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import shapely
@@ -112,68 +113,26 @@ def _without_overlaps(versions: tuple[np.ndarray, ...], groups: list[np.ndarray]
 
 
 def _simplified(raw: np.ndarray, tolerance: float) -> np.ndarray:
-    """The polygons of one group with as little detail as MIN_IOU allows, shared walls alike.
-
-    A wall between two corners where buildings meet is thinned as one line (Douglas and Peucker
-    1973, doi 10.3138/FM57-6770-U75U-7727), so that it stays the same for both its sides. Buildings
-    that stray get more of their corners back, the others do not.
-    """
-    levels = [share * tolerance for share in (1, 0.5, 0.25)]
-    if len(raw) == 1:
-        plains = (shapely.simplify(raw, level) for level in levels)
-        return next((plain for plain in plains if _faithful(plain, raw).all()), raw)
-    whole = noded(raw, SNAP)
-    if not shapely.coverage_is_valid(whole):
+    """The polygons of one group with as little detail as MIN_IOU allows, shared walls alike."""
+    noded = _noded(raw)
+    if len(raw) > 1 and not shapely.coverage_is_valid(noded):
         return raw  # walls that do not match vertex by vertex would come apart
-    walls = shapely.get_parts(shapely.line_merge(shapely.unary_union(shapely.boundary(whole))))
-    corners = [_corners(shapely.simplify(walls, level)) for level in levels]
-    own = [_corners([polygon]) for polygon in whole]
-    kept = corners[0].copy()
-    level = np.zeros(len(raw), np.int64)
-    while True:
-        plain = np.array([_with_corners(polygon, kept) for polygon in whole], object)
-        strayed = ~_faithful(plain, raw)
-        if not strayed.any():
-            strayed[_overlapping(plain).ravel()] = True
-        if not strayed.any():
+    for share in (1, 0.5, 0.25):
+        if len(raw) == 1:
+            plain = shapely.simplify(raw, share * tolerance)
+        else:
+            plain = shapely.coverage_simplify(noded, share * tolerance)
+        if _faithful(plain, raw).all():
             return plain
-        if (level[strayed] == len(levels)).all():
-            return raw
-        level[strayed] = np.minimum(level[strayed] + 1, len(levels))
-        for index in np.flatnonzero(strayed):
-            finer = corners[level[index]] if level[index] < len(levels) else own[index]
-            kept |= own[index] & finer
+    return raw
 
 
-def _corners(geometries: Iterable[shapely.Geometry]) -> set[Point]:
-    return {(x, y) for x, y in shapely.get_coordinates(geometries).tolist()}
-
-
-def _with_corners(polygon: shapely.Polygon, kept: Container[Point]) -> shapely.Polygon:
-    """A polygon with only those of its corners; empty where fewer than three are left."""
-    rings = [[point for point in ring[:-1] if point in kept] for ring in _rings([polygon])]
-    return _polygon(rings)
-
-
-def _polygon(rings: list[list[Point]]) -> shapely.Polygon:
-    if len(rings[0]) < 3:
-        return shapely.Polygon()
-    return shapely.Polygon(rings[0], [ring for ring in rings[1:] if len(ring) >= 3])
-
-
-def noded(polygons: np.ndarray, reach: float) -> np.ndarray:
-    """Polygons with the corners of others that lie within `reach` of a wall put into it."""
-    one, other = shapely.STRtree(polygons).query(polygons, predicate="dwithin", distance=reach)
-    one, other = one[one != other], other[one != other]
-    if not one.size:
+def _noded(polygons: np.ndarray) -> np.ndarray:
+    """With the vertices of neighbours in their walls, where three of them meet for one."""
+    if len(polygons) == 1:
         return polygons
-    result = polygons.copy()
-    starts = np.flatnonzero(np.diff(one, prepend=-1))
-    for index, others in zip(one[starts], np.split(other, starts[1:]), strict=True):
-        # In turn, not all at once: two corners must not each take the other's place.
-        corners = shapely.get_coordinates(result[others])
-        result[index] = shapely.snap(result[index], shapely.multipoints(corners), reach)
-    return result
+    corners = shapely.multipoints(np.unique(shapely.get_coordinates(polygons), axis=0))
+    return shapely.snap(polygons, corners, SNAP)
 
 
 def _squared(raw: np.ndarray, plain: np.ndarray, tolerance: float) -> np.ndarray:
@@ -183,19 +142,22 @@ def _squared(raw: np.ndarray, plain: np.ndarray, tolerance: float) -> np.ndarray
     round house does not leave a whole row unsquared.
     """
     centre = shapely.get_coordinates(plain).mean(axis=0)
-    angle = dominant_direction(shapely.simplify(raw, tolerance))
+    angle = dominant_direction(plain)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     turned = shapely.transform(plain, lambda xy: (xy - centre) @ turn.T)
     moves = _moves(list(_rings(turned)), tolerance)
-    for _ in range(10):
-        squared = shapely.transform(_moved(turned, moves), lambda xy: xy @ turn + centre)
+    corners = [{point for ring in _rings([polygon]) for point in ring} for polygon in turned]
+    counts = Counter(point for points in corners for point in points)
+    for _ in range(4):
+        moved = np.array([_moved(polygon, moves, counts) for polygon in turned], object)
+        squared = shapely.transform(moved, lambda xy: xy @ turn + centre)
         strayed = ~_faithful(squared, raw)
         if not strayed.any():
             strayed[_overlapping(squared).ravel()] = True
         if not strayed.any():
             return squared
         for index in np.flatnonzero(strayed):
-            moves |= {point: point for point in _corners([turned[index]])}
+            moves |= {point: point for point in corners[index]}
     return plain
 
 
@@ -293,22 +255,27 @@ def _moves(rings: list[list[Point]], tolerance: float) -> dict[Point, Point]:
     }
 
 
-def _moved(polygons: np.ndarray, moves: Mapping[Point, Point]) -> np.ndarray:
-    """Polygons with moved vertices, without those that are in the middle of a wall for all."""
-    outlines = []
-    needed = set()
-    for polygon in polygons:
-        outlines.append([_merged([moves[point] for point in ring]) for ring in _rings([polygon])])
-        for ring in outlines[-1]:
-            for before, point, after in zip(ring[-1:] + ring, ring, ring[1:] + ring[:1]):
-                if not (before[0] == point[0] == after[0] or before[1] == point[1] == after[1]):
-                    needed.add(point)
-    return np.array(
-        [_polygon([[p for p in ring if p in needed] for ring in rings]) for rings in outlines],
-        object,
-    )
-
-
-def _merged(ring: list[Point]) -> list[Point]:
-    """A closed ring opened, each point that follows itself once."""
-    return [point for point, after in itertools.pairwise(ring) if point != after]
+def _moved(
+    polygon: shapely.Polygon, moves: Mapping[Point, Point], counts: Mapping[Point, int]
+) -> shapely.Polygon:
+    """A polygon with moved vertices, without those in the middle of a wall that no other shares."""
+    rings = []
+    for ring in _rings([polygon]):
+        corners: list[tuple[Point, int]] = []
+        for point in ring[:-1]:
+            if corners and corners[-1][0] == moves[point]:
+                corners[-1] = (corners[-1][0], max(corners[-1][1], counts[point]))
+            else:
+                corners.append((moves[point], counts[point]))
+        if len(corners) > 1 and corners[0][0] == corners[-1][0]:
+            corners.pop()
+        kept = []
+        for index, (point, count) in enumerate(corners):
+            before, after = corners[index - 1][0], corners[(index + 1) % len(corners)][0]
+            straight = before[0] == point[0] == after[0] or before[1] == point[1] == after[1]
+            if count > 1 or not straight:
+                kept.append(point)
+        rings.append(kept)
+    if len(rings[0]) < 3:
+        return shapely.Polygon()
+    return shapely.Polygon(rings[0], [ring for ring in rings[1:] if len(ring) >= 3])
