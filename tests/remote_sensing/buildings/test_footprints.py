@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """From probabilities on a grid to outlines with attributes."""
 
+import subprocess
+import sys
+
 import numpy as np
+import pandas.testing
 import pytest
 import rasterio
 import shapely
 from rasterio import Affine
+from rasterio.windows import Window
 from sample_rasters import write_raster
+from scipy import ndimage
 
+from fieldfare.remote_sensing.buildings import footprints
 from fieldfare.remote_sensing.buildings.footprints import (
     FULL,
     MISSING,
@@ -114,6 +121,45 @@ def test_every_pixel_of_a_region_goes_to_one_part():
     assert np.bincount(parts.ravel())[1:].min() >= 20
 
 
+def test_a_small_part_goes_over_the_lowest_edge():
+    inside, edge = np.ones((30, 70), bool), np.zeros((30, 70))
+    edge[:, 30] = 0.7
+    edge[:, 40] = 0.9
+    parts = split(inside, edge, least=400)  # the part between the two has about 300 pixels
+    assert parts.max() == 2
+    assert (parts[:, 31:40] == parts[0, 0]).all()
+    assert (parts[:, 42:] == parts[0, -1]).all()
+
+
+def test_a_hundred_small_parts_of_random_edges_are_connected_and_large_enough():
+    rng = np.random.default_rng(1)
+    edge = ndimage.gaussian_filter(rng.random((260, 260)), 3)
+    edge = np.clip((edge - edge.mean()) / edge.std() * 0.25 + 0.55, 0, 1)
+    inside = edge < edge.max()
+    inside, _ = ndimage.label(inside)
+    parts = split(inside == 1, edge, least=150)
+    assert parts.max() > 40
+    assert ((parts > 0) == (inside == 1)).all()
+    assert np.bincount(parts.ravel())[1:].min() >= 150
+    for number in range(1, parts.max() + 1):
+        assert ndimage.label(parts == number)[1] == 1
+
+
+def test_a_region_too_large_to_part_is_measured_strip_by_strip(tmp_path, monkeypatch):
+    rng = np.random.default_rng(6)
+    image = np.clip(ndimage.gaussian_filter(rng.normal(0.42, 1.2, (200, 210)), 3), 0, 1)
+    image[90:94, 60:90] = np.nan
+    path = raster(tmp_path / "p.tif", np.stack([image, np.zeros_like(image)]))
+    settings = FootprintSettings(min_area=2, regularise=False)
+    whole = extract(path, settings)
+    monkeypatch.setattr(footprints, "LARGEST", 0)
+    monkeypatch.setattr(footprints, "STRIP_PIXELS", 400)
+    strips = extract(path, settings)
+    assert len(whole) > 15
+    assert 0 < whole["touches_edge"].sum() < len(whole)
+    pandas.testing.assert_frame_equal(whole, strips)
+
+
 def test_without_crs_gsd_gives_the_metres(tmp_path):
     image = ground((20, 30, 10, 20))
     path = raster(tmp_path / "p.tif", image, crs=None, transform=Affine.identity())
@@ -122,6 +168,17 @@ def test_without_crs_gsd_gives_the_metres(tmp_path):
     assert row.geometry.bounds == (30, 20, 50, 30)
     with pytest.raises(ValueError, match="gsd"):
         extract(path, RAW)
+
+
+def test_without_crs_bearings_are_those_of_the_picture(tmp_path):
+    rows, columns = np.mgrid[:120, :130]
+    rising = np.abs(rows + columns - 120) < 8  # from the bottom left to the top right
+    image = np.where(rising & (rows > 30) & (rows < 90), 0.9, 0.1)
+    path = raster(tmp_path / "p.tif", image, crs=None, transform=Affine.identity())
+    for settings in (RAW, FootprintSettings()):
+        (row,) = extract(path, settings, gsd=0.5).itertuples()
+        assert row.orientation == pytest.approx(45, abs=2)
+        assert row.geometry.bounds == pytest.approx((24, 30, 98, 91), abs=8)
 
 
 def test_a_turned_grid_keeps_areas(tmp_path):
@@ -150,10 +207,8 @@ def test_polygons_do_not_depend_on_how_the_raster_is_tiled(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_raster(tmp_path):
-    import subprocess
-    import sys
-
+@pytest.mark.parametrize("joined", [False, True])
+def test_memory_does_not_grow_with_the_raster(tmp_path, joined):
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from fieldfare.remote_sensing.buildings.footprints import FootprintSettings, extract\n"
@@ -166,9 +221,12 @@ def test_memory_does_not_grow_with_the_raster(tmp_path):
         profile = {"driver": "GTiff", "height": side, "width": side, "count": 1, "dtype": "uint8"}
         profile |= {"tiled": True, "sparse_ok": True, "crs": "EPSG:32636", "transform": GRID}
         with rasterio.open(path, "w", **profile) as sink:
-            house = np.full((1, 40, 60), FULL, np.uint8)
-            window = rasterio.windows.Window(side // 2, side // 2, 60, 40)
-            sink.write(house, window=window)
+            if joined:  # one region from corner to corner
+                sink.write(np.full((1, 40, side), FULL, np.uint8), window=Window(0, 0, side, 40))
+                sink.write(np.full((1, side, 40), FULL, np.uint8), window=Window(0, 0, 40, side))
+            else:
+                house = np.full((1, 40, 60), FULL, np.uint8)
+                sink.write(house, window=Window(side // 2, side // 2, 60, 40))
         run = [sys.executable, "-c", code, str(path)]
         answer = subprocess.run(run, capture_output=True, text=True, check=True)
         count, peak = map(int, answer.stdout.split())

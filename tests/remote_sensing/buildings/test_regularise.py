@@ -71,6 +71,46 @@ def test_houses_in_a_row_go_on_sharing_their_walls(angle):
     assert not union.interiors
 
 
+def test_a_turned_block_of_houses_is_squared_as_one():
+    block = [shapely.box(8 * i, 9 * j, 8 * i + 8, 9 * j + 9) for i in range(9) for j in range(5)]
+    raw = drawn(*block, angle=20)
+    found = regularise(raw, TOLERANCE)
+    wanted = np.array([shapely.affinity.rotate(house, 20, origin=(0, 0)) for house in block])
+    assert not overlapping(found)
+    assert iou(found, wanted).min() > 0.9
+    corners = shapely.get_num_coordinates(found) - 1
+    assert np.median(corners) <= 5  # four, and one where two houses' shared corners came apart
+    assert corners.max() <= 8
+    union = shapely.union_all(found)
+    assert union.geom_type == "Polygon"
+    assert not union.interiors
+
+
+def test_houses_along_a_bend_keep_their_walls_and_their_own_directions():
+    rays = [(math.cos(a), math.sin(a)) for a in np.radians(np.arange(0, 93, 3))]
+    bend = [
+        shapely.Polygon([(r * x, r * y) for r, (x, y) in ((60, a), (69, a), (69, b), (60, b))])
+        for a, b in itertools.pairwise(rays)
+    ]
+    raw = drawn(*bend)
+    found = regularise(raw, TOLERANCE)
+    assert not overlapping(found)
+    assert iou(found, np.array(bend)).min() > 0.9
+    assert (shapely.get_num_coordinates(found) - 1).mean() < 5
+    for one, other in itertools.pairwise(found):
+        assert one.intersection(other).length > 8
+
+
+def test_one_odd_house_leaves_the_walls_of_the_others_straight():
+    sliver = shapely.box(8, -3, 8.3, 10)  # two pixels wide: any squaring takes it apart
+    raw = drawn(shapely.box(0, 0, 8, 10), sliver, shapely.box(8.3, 0, 16, 10), angle=12)
+    found = regularise(raw, TOLERANCE)
+    assert (iou(found, raw) >= MIN_IOU).all()
+    assert not overlapping(found)
+    before, after = (shapely.get_num_coordinates(p)[[0, 2]].sum() for p in (raw, found))
+    assert after < before / 3
+
+
 def test_a_cut_corner_is_mended():
     chamfered = shapely.Polygon([(0, 0), (12, 0), (12, 8.2), (11.2, 9), (0, 9)])
     (found,) = regularise(np.array([chamfered]), TOLERANCE)

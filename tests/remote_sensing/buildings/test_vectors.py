@@ -92,6 +92,18 @@ def test_clean_removes_overlaps_and_mends_invalid_outlines():
     assert not overlapping(found.geometry.to_numpy())
 
 
+def test_clean_leaves_out_what_has_no_area_of_its_own():
+    house = shapely.box(0, 0, 10, 10)
+    flat = shapely.Polygon([(30, 0), (40, 0), (30, 0)])
+    line = shapely.LineString([(50, 0), (60, 0)])
+    geometries = [house, None, shapely.Polygon(), flat, line, house]
+    frame = gpd.GeoDataFrame({"name": list("abcdef")}, geometry=geometries)
+    found = clean(frame)
+    assert found["name"].tolist() in (["a"], ["f"])
+    assert found.geometry[0].equals(house)
+    assert clean(frame[1:5]).empty
+
+
 def test_what_two_share_stays_with_the_smaller():
     large, small = shapely.box(0, 0, 10, 10), shapely.box(8, 0, 12, 4)
     found = part_overlaps(np.array([large, small]))
@@ -133,6 +145,50 @@ def test_geojson_follows_rfc_7946(tmp_path):
     assert shapely.LinearRing(ring).is_ccw
     assert all(32.9 < x < 33.1 and -0.1 < y < 0.1 for x, y in ring)
     assert all(len(str(x).partition(".")[2]) <= 7 for x, _ in ring)
+
+
+def written(tmp_path, polygons: list) -> gpd.GeoSeries:
+    """Polygons through a GeoJSON file, in longitude and latitude."""
+    target = tmp_path / "houses.geojson"
+    write_footprints(gpd.GeoDataFrame(geometry=polygons, crs="EPSG:32636"), target)
+    return gpd.read_file(target).geometry
+
+
+def turned(*polygons: shapely.Polygon) -> list:
+    """Turned by 17 degrees, somewhere in Uganda."""
+    placed = (shapely.affinity.rotate(polygon, 17, origin=(0, 0)) for polygon in polygons)
+    return [shapely.affinity.translate(polygon, 452_000, 38_000) for polygon in placed]
+
+
+@pytest.mark.parametrize("gap", [0, 0.002, 0.005, 0.01])
+def test_rounding_makes_no_overlaps(tmp_path, gap):
+    long = [shapely.box(0, 3 * i, 30, 3 * i + 3 - gap) for i in range(30)]
+    short = [shapely.box(30 + gap, 4.1 * i, 44, 4.1 * (i + 1) - gap) for i in range(20)]
+    found = written(tmp_path, turned(*long, *short))
+    assert len(found) == 50
+    assert found.is_valid.all()
+    assert not overlapping(found.to_crs("EPSG:32636").to_numpy())
+    assert (
+        shapely.hausdorff_distance(
+            found.to_crs("EPSG:32636").to_numpy(), np.array(turned(*long, *short))
+        ).max()
+        < 0.05
+    )
+
+
+def test_rounding_leaves_polygons_in_one_piece(tmp_path):
+    neck = shapely.union_all(
+        [shapely.box(0, 0, 4, 4), shapely.box(4, 1, 8, 1.004), shapely.box(8, 0, 11, 4)]
+    )
+    found = written(tmp_path, turned(neck, shapely.box(20, 0, 30, 10)))
+    assert (found.geom_type == "Polygon").all()
+    assert found.is_valid.all()
+    assert found.to_crs("EPSG:32636").area.tolist() == pytest.approx([16, 100], rel=0.01)
+
+
+def test_writing_leaves_overlaps_as_they_are(tmp_path):
+    found = written(tmp_path, turned(shapely.box(0, 0, 10, 10), shapely.box(5, 0, 18, 10)))
+    assert found.to_crs("EPSG:32636").area.tolist() == pytest.approx([100, 130], rel=0.001)
 
 
 def test_geoparquet_names_its_version_and_covering_box(tmp_path):

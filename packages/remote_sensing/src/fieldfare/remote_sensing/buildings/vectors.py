@@ -4,7 +4,7 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import geopandas as gpd
@@ -15,7 +15,7 @@ from pyproj import CRS, Transformer
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
-from .regularise import regularise
+from .regularise import noded, regularise
 
 SUFFIXES = (".gpkg", ".parquet", ".geojson")
 LAYER = "footprints"
@@ -83,15 +83,21 @@ def fill_holes(polygons: np.ndarray, max_hole: float) -> np.ndarray:
     return filled
 
 
-def part_overlaps(polygons: np.ndarray, least: float = LEAST) -> np.ndarray:
-    """Polygons without overlaps: what two share stays with the smaller one, if it is more than
-    `least` square units. One that others cover wholly becomes empty."""
+def part_overlaps(polygons: np.ndarray) -> np.ndarray:
+    """Polygons without overlaps: what two share stays with the smaller one, if more than 1 mm2.
+    One that others cover wholly becomes empty."""
+    return _parted(polygons, overlapping(polygons), 0.0)
+
+
+def _parted(polygons: np.ndarray, pairs: Iterable[tuple[int, int]], gap: float) -> np.ndarray:
+    """With what each pair shares, and `gap` around it, taken from the larger one."""
     polygons = polygons.copy()
-    for one, other in overlapping(polygons, least):
+    for one, other in pairs:
         smaller, larger = (
             (one, other) if polygons[one].area < polygons[other].area else (other, one)
         )
-        polygons[larger] = _largest(shapely.difference(polygons[larger], polygons[smaller]))
+        taken = shapely.buffer(polygons[smaller], gap, join_style="mitre")
+        polygons[larger] = _largest(shapely.difference(polygons[larger], taken))
     return polygons
 
 
@@ -113,41 +119,30 @@ def overlapping(polygons: np.ndarray, least: float = LEAST) -> list[tuple[int, i
 
 
 def rounded_degrees(polygons: np.ndarray) -> np.ndarray:
-    """Polygons in degrees with corners on multiples of DEGREES, valid and without overlaps.
+    """Polygons in degrees with corners on multiples of DEGREES, valid; no new ones overlap.
 
     A neighbour's corner in the middle of a wall becomes a corner of that wall too, so that both
-    round alike.
+    round alike. Walls a few millimetres apart may still cross then, and are set apart.
     """
-    rounded = _on_grid(_noded(polygons, DEGREES / 10))
-    for _ in range(4):
-        overlaps = overlapping(rounded, LEAST / DEGREE**2)
-        if not overlaps:
+    rounded = _on_grid(noded(polygons, DEGREES / 10))
+    least = LEAST / DEGREE**2
+    before = set(overlapping(polygons, least))
+    for _ in range(10):
+        pairs = set(overlapping(rounded, least)) - before
+        if not pairs:
             break
-        rounded = _on_grid(_noded(part_overlaps(rounded, LEAST / DEGREE**2), DEGREES))
+        parted = _on_grid(_parted(rounded, sorted(pairs), 1.5 * DEGREES))
+        rounded = np.where(shapely.is_empty(parted), rounded, parted)
     return rounded
 
 
 def _on_grid(polygons: np.ndarray) -> np.ndarray:
     """Rounded to DEGREES; what falls to pieces keeps the largest, what vanishes stays as it is."""
     rounded = shapely.set_precision(polygons, DEGREES)
+    rounded = shapely.set_precision(rounded, 0)  # or else its overlaps would be rounded as well
     for index in np.flatnonzero(shapely.get_type_id(rounded) != shapely.GeometryType.POLYGON):
         rounded[index] = _largest(rounded[index])
     return np.where(shapely.is_empty(rounded), polygons, rounded)
-
-
-def _noded(polygons: np.ndarray, reach: float) -> np.ndarray:
-    """With the corners of others that lie within `reach` of a wall put into it."""
-    one, other = shapely.STRtree(polygons).query(polygons, predicate="dwithin", distance=reach)
-    one, other = one[one != other], other[one != other]
-    if not one.size:
-        return polygons
-    noded = polygons.copy()
-    starts = np.flatnonzero(np.diff(one, prepend=-1))
-    for index, others in zip(one[starts], np.split(other, starts[1:]), strict=True):
-        # In turn, not all at once: two corners must not each take the other's place.
-        corners = shapely.get_coordinates(noded[others])
-        noded[index] = shapely.snap(noded[index], shapely.multipoints(corners), reach)
-    return noded
 
 
 def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFrame:
