@@ -33,6 +33,9 @@ from .vectors import fill_holes, metric_crs, part_overlaps, reproject
 FULL, MISSING = 250, 255
 """Levels of a probability raster: FULL is 1, MISSING is no data."""
 
+GDAL_CACHE_MB = 128
+"""GDAL's own default, 5 % of the machine's memory, would let a large raster fill it."""
+
 STRIP = 512
 """Rows that are thresholded at a time."""
 
@@ -95,7 +98,7 @@ def extract(
         clockwise from grid north, 0 to 180), touches_edge (cut by the raster's border or by missing
         data) and geometry: valid Polygons without overlaps in the raster's CRS.
     """
-    with open_raster(probability) as source:
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), open_raster(probability) as source:
         ground = _Ground.of(source, gsd)
         pixel = ground.pixel(source)
         least = settings.min_area / pixel**2

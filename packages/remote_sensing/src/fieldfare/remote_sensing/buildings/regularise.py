@@ -98,7 +98,7 @@ def _without_overlaps(versions: tuple[np.ndarray, ...], groups: list[np.ndarray]
     result = versions[0].copy()
     while True:
         pairs = _overlapping(result)
-        pairs = pairs[level[group_of[pairs]].min(axis=1, initial=last) < last]
+        pairs = pairs[level[group_of[pairs]].min(axis=1) < last]
         if not len(pairs):
             return result
         plainness = level[group_of[pairs]] + _iou(result[pairs], versions[last][pairs])

@@ -15,7 +15,7 @@ from pyproj import CRS, Transformer
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
-from .regularise import noded, regularise
+from .regularise import SHARED, noded, regularise
 
 SUFFIXES = (".gpkg", ".parquet", ".geojson")
 LAYER = "footprints"
@@ -24,9 +24,6 @@ DEGREES = 1e-7
 
 DEGREE = 111_000
 """Metres of a degree, about."""
-
-LEAST = 1e-6
-"""Square metres of overlap that count as none."""
 
 
 def metric_crs(crs: CRS | None, bounds: Sequence[float]) -> CRS | None:
@@ -108,7 +105,7 @@ def _largest(geometry: shapely.Geometry) -> shapely.Polygon:
     return parts[np.argmax(shapely.area(parts))] if len(parts) else shapely.Polygon()
 
 
-def overlapping(polygons: np.ndarray, least: float = LEAST) -> list[tuple[int, int]]:
+def overlapping(polygons: np.ndarray, least: float = SHARED) -> list[tuple[int, int]]:
     """Pairs of polygons that share more than `least` square units, the first index the lower."""
     one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     one, other = one[one < other], other[one < other]
@@ -125,7 +122,7 @@ def rounded_degrees(polygons: np.ndarray) -> np.ndarray:
     round alike. Walls a few millimetres apart may still cross then, and are set apart.
     """
     rounded = _on_grid(noded(polygons, DEGREES / 10))
-    least = LEAST / DEGREE**2
+    least = SHARED / DEGREE**2
     before = set(overlapping(polygons, least))
     for _ in range(10):
         pairs = set(overlapping(rounded, least)) - before
@@ -164,7 +161,7 @@ def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFram
     if metric is not None:
         polygons = reproject(polygons, crs, metric)
     polygons = part_overlaps(polygons)
-    kept = np.flatnonzero(shapely.area(polygons) > LEAST)
+    kept = np.flatnonzero(shapely.area(polygons) > SHARED)
     frame, polygons = frame.iloc[kept].reset_index(drop=True), regularise(polygons[kept], tolerance)
     if metric is not None:
         polygons = reproject(polygons, metric, crs)
