@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segmentation of medical volumes; empty so far, see the package's README."""
+"""Brain tumour segmentation: the command med-seg and the library behind it."""
 
-__version__ = "0.0.2"
+__version__ = "0.1.0"
