@@ -35,9 +35,9 @@ from fieldfare.remote_sensing.buildings.adaptation import (
     adapt_clean,
     size_report,
 )
-from fieldfare.remote_sensing.buildings.data import LabelledScene, read_table
 from fieldfare.remote_sensing.buildings.label_shift import displace, scenes_shift
 from fieldfare.remote_sensing.buildings.network import BuildingNetwork, NetworkConfig
+from fieldfare.remote_sensing.buildings.table import LabelledScene, read_table
 from fieldfare.remote_sensing.buildings.training import DataSettings, train
 
 CONFIG = NetworkConfig(architecture="unet", encoder="lite0", outputs=("building",), gsd=0.3)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from fieldfare.remote_sensing.rows import RowStore
+from fieldfare.remote_sensing.rows import RowStore, kept_rows
 
 
 def test_rows_are_regrouped_in_order(tmp_path):
@@ -32,3 +32,33 @@ def test_rows_after_a_gap_are_dropped(tmp_path):
     assert RowStore(tmp_path / "out.tif", {}, resume=True).done == 4
     store.remove()
     assert not list(tmp_path.iterdir())
+
+
+def broken_off(source, target, error, rows_done=4):
+    with kept_rows(source, target, {}, resume=True, height=8) as rows:
+        if rows_done:
+            rows.add(rows_done, values=np.ones((1, rows_done, 2)))
+        raise error
+
+
+def test_rows_of_a_run_stay_until_it_ends(tmp_path):
+    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
+    source.write_bytes(b"raster")
+    with pytest.raises(OSError, match="full"):
+        broken_off(source, target, OSError("full"), rows_done=0)
+    assert list(tmp_path.iterdir()) == [source]
+    with pytest.raises(KeyboardInterrupt, match="interrupted at 50 %"):
+        broken_off(source, target, KeyboardInterrupt())
+    with kept_rows(source, target, {}, resume=True, height=8) as rows:
+        assert rows.done == 4
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_rows_of_another_state_of_the_source_are_dropped(tmp_path):
+    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
+    source.write_bytes(b"raster")
+    with pytest.raises(OSError, match="full"):
+        broken_off(source, target, OSError("full"))
+    source.write_bytes(b"another raster")
+    with kept_rows(source, target, {}, resume=True, height=8) as rows:
+        assert rows.done == 0

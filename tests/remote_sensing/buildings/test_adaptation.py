@@ -21,17 +21,19 @@ from fieldfare.remote_sensing.buildings import adaptation
 from fieldfare.remote_sensing.buildings.adaptation import (
     METHODS,
     AdaptSettings,
-    Distillation,
-    MutualLearning,
-    Pair,
     adapt_clean,
     pixel_counts,
     size_report,
+)
+from fieldfare.remote_sensing.buildings.imitation import (
+    Distillation,
+    MutualLearning,
+    Pair,
     softened_divergence,
 )
-from fieldfare.remote_sensing.buildings.data import LabelledScene
 from fieldfare.remote_sensing.buildings.labels import Labels
 from fieldfare.remote_sensing.buildings.network import BuildingNetwork, NetworkConfig
+from fieldfare.remote_sensing.buildings.table import LabelledScene
 from fieldfare.remote_sensing.buildings.training import DataSettings
 from fieldfare.remote_sensing.raster import ValueRange
 
@@ -144,9 +146,14 @@ class TestLosses:
         supervision = DATA.supervision(CONFIG)
 
         def value(share: float, seen: dict[str, torch.Tensor]) -> torch.Tensor:
-            settings = AdaptSettings("distillation", teacher_weight=share)
-            teacher = copy.deepcopy(noisy)
-            objective = Distillation(teacher, supervision, CONFIG.outputs, settings, "fp32")
+            objective = Distillation(
+                copy.deepcopy(noisy),
+                supervision,
+                CONFIG.outputs,
+                temperature=2.0,
+                teacher_weight=share,
+                precision="fp32",
+            )
             return objective(student, seen).detach()
 
         flipped = batch() | {"truth": 1 - batch()["truth"]}

@@ -15,11 +15,10 @@ from rasterio.transform import from_origin
 
 from fieldfare.common.errors import InputError
 from fieldfare.remote_sensing.buildings import evaluation
-from fieldfare.remote_sensing.buildings.evaluation import (
+from fieldfare.remote_sensing.buildings.evaluation import compare_masks, evaluate_scene
+from fieldfare.remote_sensing.buildings.footprint_evaluation import (
     compare_footprints,
-    compare_masks,
     compare_spacenet,
-    evaluate_scene,
 )
 from fieldfare.remote_sensing.buildings.reports import pool, size_table, table, write_reports
 

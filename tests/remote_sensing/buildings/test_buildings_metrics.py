@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 from fieldfare.remote_sensing.buildings import metrics
+from fieldfare.remote_sensing.buildings.pixel_tally import tally
 
 
 def blobs(seed: int, shape: tuple[int, int] = (60, 70)) -> np.ndarray:
@@ -48,13 +49,13 @@ def test_perfect_is_1_in_every_measure() -> None:
     truth = blobs(1)
     levels = truth.astype(np.uint8) * 255
     all_valid = np.ones_like(truth)
-    numbers = metrics.tally(truth, truth, all_valid, rho=3, boundary_px=2, levels=levels).numbers()
+    numbers = tally(truth, truth, all_valid, rho=3, boundary_px=2, levels=levels).numbers()
     assert set(numbers.values()) == {1.0}
 
 
 def test_no_building_anywhere_is_undefined_but_accurate() -> None:
     empty = np.zeros((9, 9), bool)
-    numbers = metrics.tally(
+    numbers = tally(
         empty, empty, ~empty, rho=3, boundary_px=2, levels=empty.astype(np.uint8)
     ).numbers()
     assert numbers.pop("accuracy") == numbers.pop("background_iou") == 1
@@ -109,13 +110,13 @@ def test_blocks_with_margins_add_up_to_the_whole(cut: int) -> None:
     predicted, truth, valid = blobs(1), blobs(2), ~blobs(3)
     levels, margin = levels_like(predicted), 3
     settings = {"rho": 3, "boundary_px": 2}
-    whole = metrics.tally(predicted, truth, valid, levels=levels, **settings)
+    whole = tally(predicted, truth, valid, levels=levels, **settings)
     parts = []
     for first, last in ((0, cut), (cut, len(truth))):
         start, stop = max(0, first - margin), min(len(truth), last + margin)
         rows = slice(start, stop)
         parts.append(
-            metrics.tally(
+            tally(
                 predicted[rows],
                 truth[rows],
                 valid[rows],

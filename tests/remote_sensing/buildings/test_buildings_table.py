@@ -8,7 +8,7 @@ from sample_rasters import write_raster
 from sample_scenes import KAMPALA, row, scenes_of, write_table, write_town
 
 from fieldfare.common.errors import InputError
-from fieldfare.remote_sensing.buildings.data import read_table
+from fieldfare.remote_sensing.buildings.table import read_table
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -119,6 +119,14 @@ def test_an_area_in_two_splits_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match="area north is in two splits"):
         scenes_of(tmp_path, row(one, "train", area="north"), row(other, "val", area="north"))
     rows = [row(one, "train", area="north"), row(other, "train", area="north")]
+    assert len(scenes_of(tmp_path, *rows)) == 2
+
+
+def test_images_of_one_name_are_told_apart_in_the_column_area(tmp_path):
+    one, other = write_town(tmp_path / "a"), write_town(tmp_path / "b", centre=(33.1, 0.35))
+    with pytest.raises(InputError, match=r"area town is in two splits.* in the column area"):
+        scenes_of(tmp_path, row(one, "train", area=""), row(other, "val", area=""))
+    rows = [row(one, "train", area="south"), row(other, "val", area="north")]
     assert len(scenes_of(tmp_path, *rows)) == 2
 
 

@@ -15,8 +15,8 @@ from torch import nn
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.remote_sensing.buildings import training
-from fieldfare.remote_sensing.buildings.data import read_table
 from fieldfare.remote_sensing.buildings.network import BuildingNetwork, NetworkConfig
+from fieldfare.remote_sensing.buildings.table import read_table
 from fieldfare.remote_sensing.buildings.training import (
     DataSettings,
     Validation,

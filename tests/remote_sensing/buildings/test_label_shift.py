@@ -16,7 +16,6 @@ from scipy import ndimage
 from torch import nn
 
 from fieldfare.common.errors import InputError
-from fieldfare.remote_sensing.buildings.data import LabelledScene
 from fieldfare.remote_sensing.buildings.label_shift import (
     displace,
     label_shift,
@@ -25,6 +24,7 @@ from fieldfare.remote_sensing.buildings.label_shift import (
 )
 from fieldfare.remote_sensing.buildings.labels import Labels, read_labels
 from fieldfare.remote_sensing.buildings.network import NetworkConfig
+from fieldfare.remote_sensing.buildings.table import LabelledScene
 from fieldfare.remote_sensing.raster import ValueRange
 
 

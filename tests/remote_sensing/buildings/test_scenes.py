@@ -9,6 +9,7 @@ from sample_rasters import write_raster
 from sample_scenes import draw_boxes, mark_alpha, write_town
 
 from fieldfare.common.errors import InputError
+from fieldfare.remote_sensing.buildings import scenes
 from fieldfare.remote_sensing.buildings.scenes import (
     TOLERANCE,
     ground_size,
@@ -170,6 +171,32 @@ def test_a_large_scene_is_sampled_all_over(tmp_path, shape):
     wanted = np.percentile(ramp, (0.5, 99.5))
     assert low == pytest.approx(wanted[0], abs=1000)
     assert high == pytest.approx(wanted[1], abs=1000)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 40), (40, 3), (1, 200), (200, 1), (5, 5), (4, 40), (9, 9), (1, 1)]
+)
+def test_few_blocks_are_read_whatever_the_shape(tmp_path, monkeypatch, shape):
+    """Blocks of 2 pixels, at most 16 of them, none twice, spread over both axes."""
+    monkeypatch.setattr(scenes, "SAMPLED_BLOCKS", 16)
+    monkeypatch.setattr(scenes, "SIDE", 2)
+    values = np.zeros((1, 2 * shape[0], 2 * shape[1]), np.uint16)
+    image = write_raster(tmp_path / "thin.tif", values)
+    read, places = Scene.read, []
+
+    def noted(scene, rows, columns):
+        places.append((rows[0] // 2, columns[0] // 2))
+        return read(scene, rows, columns)
+
+    monkeypatch.setattr(Scene, "read", noted)
+    range_of(image)
+    assert len(set(places)) == len(places) <= 16
+    assert len(places) >= min(4, shape[0] * shape[1])
+    for axis, length in enumerate(shape):
+        seen = np.unique([place[axis] for place in places])
+        gaps = np.diff(seen) if len(seen) > 1 else np.array([length])
+        assert gaps.max() <= 2 * gaps.min()
+        assert max(seen[0], length - 1 - seen[-1]) <= gaps.max()
 
 
 def test_the_range_is_that_of_the_chosen_window(tmp_path):

@@ -2,9 +2,10 @@
 """Writing an enlarged scene: georeference, sample types, compressed tiled GeoTIFF or COG."""
 
 import contextlib
+import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rasterio.windows import Window
 
 from fieldfare.common.files import atomic_path
 
+from . import __version__
 from .raster import Scene
 
 BLOCK = 512
@@ -90,6 +92,15 @@ def _neighbour(value: float, dtype: np.dtype) -> Any:
         return np.nextafter(dtype.type(value), dtype.type(math.inf))
     limits = np.iinfo(dtype)
     return dtype.type(int(value) + (1 if value < (limits.min + limits.max) / 2 else -1))
+
+
+def provenance_tags(source: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that say what made a raster: this package, the source's name, the settings as JSON."""
+    provenance = {**settings, "source": source.name, "version": __version__}
+    return {
+        "TIFFTAG_SOFTWARE": f"fieldfare-remote-sensing {__version__}",
+        "FIELDFARE_PROVENANCE": json.dumps(provenance),
+    }
 
 
 def write_geotiff(

@@ -20,6 +20,9 @@ from fieldfare.common.windows import reflect_indices
 
 SAMPLE_TYPES = ("uint8", "uint16", "int16", "float32")
 
+GDAL_CACHE_MB = 128
+"""What GDAL may keep of a raster while it is worked through."""
+
 
 @dataclass(frozen=True)
 class ValueRange:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished rows of a long job, kept on disk beside its output so that it can be resumed."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -78,3 +79,38 @@ class RowStore:
     def _range(path: Path) -> tuple[int, int]:
         first, last = path.stem.split("-")
         return int(first), int(last)
+
+
+@contextlib.contextmanager
+def kept_rows(
+    source: Path, target: Path, settings: Mapping[str, Any], *, resume: bool, height: int
+) -> Iterator[RowStore]:
+    """Rows of one run: kept where it breaks off, deleted when it ends or had none.
+
+    Args:
+        source: the input; rows made from another state of it are dropped.
+        target, settings, resume: of `RowStore`.
+        height: number of rows of the whole.
+
+    Raises:
+        KeyboardInterrupt: as in the body, saying how far it came.
+    """
+    status = source.stat()
+    stamp = {
+        "source": str(source.absolute()),
+        "bytes": status.st_size,
+        "modified": status.st_mtime_ns,
+    }
+    rows = RowStore(target, {**settings, **stamp}, resume=resume)
+    try:
+        yield rows
+    except BaseException as error:
+        if rows.done == 0:
+            rows.remove()
+        elif isinstance(error, KeyboardInterrupt):
+            share = 100 * rows.done // height
+            raise KeyboardInterrupt(
+                f"interrupted at {share} %; the same command goes on from there"
+            ) from None
+        raise
+    rows.remove()

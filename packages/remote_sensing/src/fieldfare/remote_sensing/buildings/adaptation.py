@@ -9,27 +9,25 @@ rivals: knowledge distillation and deep mutual learning. The noisy stage is `tra
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from affine import Affine
 from scipy import ndimage
-from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings, fit
 
-from .data import LabelledScene, PatchDataset
+from .imitation import Distillation, MutualLearning, Pair
 from .label_shift import outlines, predicted_mask
-from .losses import DeepSupervision, Loss
 from .metrics import ratio
 from .network import BuildingNetwork, NetworkConfig
 from .objects import SIZE_EDGES, object_scores
-from .training import DataSettings, Validation, digest, initial_weights, train
+from .table import LabelledScene
+from .training import DataSettings, digest, initial_weights, train, validation
 
 METHODS = ("finetune", "distillation", "mutual")
 
@@ -62,103 +60,6 @@ class AdaptSettings:
             raise InputError(f"temperature {self.temperature}: must be above 0")
         if not 0 <= self.teacher_weight <= 1:
             raise InputError(f"teacher weight {self.teacher_weight}: must lie between 0 and 1")
-
-
-def softened_divergence(temperature: float) -> Loss:
-    """KL divergence from a target's to a network's distribution of building or not, per pixel.
-
-    The loss takes logits of both, (B, H, W), and gives T^2 KL(target || network) with logits
-    divided by T, the mean over the known pixels; T = 1 is plain KL. No gradient reaches the target.
-
-    Source: Hinton et al. 2015, arXiv 1503.02531, section 2, for two classes.
-    """
-
-    def loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        own, other = logits / temperature, target.detach().float() / temperature
-        inside = F.logsigmoid(other) - F.logsigmoid(own)
-        outside = F.logsigmoid(-other) - F.logsigmoid(-own)
-        share = torch.sigmoid(other)
-        divergence = share * inside + (1 - share) * outside
-        return temperature**2 * (divergence * weight).sum() / weight.sum().clamp(min=1)
-
-    return loss
-
-
-def _towards(supervision: DeepSupervision, temperature: float) -> DeepSupervision:
-    """The same weights of depths and outputs, with logits of another network in place of truth."""
-    return DeepSupervision(
-        softened_divergence(temperature), supervision.depth_weights, supervision.output_weights
-    )
-
-
-class Distillation:
-    """The loss of one batch: labels, and the softened predictions of a fixed teacher.
-
-    Every depth of the student looks at the teacher's deepest map.
-    """
-
-    def __init__(
-        self,
-        teacher: BuildingNetwork,
-        supervision: DeepSupervision,
-        outputs: tuple[str, ...],
-        settings: AdaptSettings,
-        precision: str,
-    ) -> None:
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.supervision, self.share = supervision, settings.teacher_weight
-        self.imitation = _towards(supervision, settings.temperature)
-        self.channels = [teacher.config.outputs.index(name) for name in outputs]
-        self.bf16 = precision == "bf16"
-
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        image = batch["image"].contiguous(memory_format=torch.channels_last)
-        self.teacher.to(image.device)
-        with (
-            torch.no_grad(),
-            torch.autocast(image.device.type, torch.bfloat16, enabled=self.bf16),
-        ):
-            target = self.teacher(image)[:, self.channels]
-        maps = model(image)
-        labels = self.supervision(maps, batch["truth"], batch["weight"])
-        taught = self.imitation(maps, target.float(), batch["weight"])
-        return (1 - self.share) * labels + self.share * taught
-
-
-class Pair(nn.Module):
-    """Two networks that see the same images."""
-
-    def __init__(self, first: BuildingNetwork, second: BuildingNetwork) -> None:
-        super().__init__()
-        self.first, self.second = first, second
-
-    def forward(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The maps of each, as `BuildingNetwork` gives them."""
-        return self.first(image), self.second(image)
-
-
-class MutualLearning:
-    """The loss of one batch for a `Pair`: each learns from the labels and from the other.
-
-    Every depth of one looks at the deepest map of the other, which gets no gradient from that.
-
-    Source: Zhang et al. 2018, arXiv 1706.00384, eqs. 5 and 6, both in one step.
-    """
-
-    def __init__(self, supervision: DeepSupervision) -> None:
-        self.supervision = supervision
-        self.imitation = _towards(supervision, 1.0)
-
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        image, weight = batch["image"], batch["weight"]
-        first, second = model(image.contiguous(memory_format=torch.channels_last))
-        return torch.stack(
-            [
-                self.supervision(own, batch["truth"], weight)
-                + self.imitation(own, other[-1], weight)
-                for own, other in ((first, second), (second, first))
-            ]
-        ).sum()
 
 
 def adapt_clean(
@@ -196,13 +97,7 @@ def adapt_clean(
         )
     config = adaptation.student or noisy.config
     _check_student(config, noisy.config)
-    dataset = PatchDataset(
-        [scene for scene in scenes if scene.split == "train"],
-        gsd=config.gsd,
-        patch=data.patch,
-        outputs=config.outputs,
-        zoom=data.zoom,
-    )
+    dataset = data.patches(scenes, config)
     kept = [dataclasses.asdict(adaptation), dataclasses.asdict(data), config.to_dict()]
     seen = [scene.identity for scene in scenes]
     identity = json.dumps([*kept, seen, noisy.config.to_dict(), digest(noisy.state_dict())])
@@ -212,12 +107,16 @@ def adapt_clean(
     initial_weights(fresh, adaptation.encoder_weights)
     fresh.to(memory_format=torch.channels_last)
     supervision = data.supervision(config)
-    held_out = [scene for scene in scenes if scene.split == "val"]
-    measure = Validation(held_out, config.gsd) if held_out else None
+    measure = validation(scenes, config.gsd)
     if method == "distillation":
         teacher = _copy(noisy)
         objective = Distillation(
-            teacher, supervision, config.outputs, adaptation, settings.precision
+            teacher,
+            supervision,
+            config.outputs,
+            temperature=adaptation.temperature,
+            teacher_weight=adaptation.teacher_weight,
+            precision=settings.precision,
         )
         return fit(fresh, dataset, objective, settings, folder, validate=measure, quiet=quiet)
     pair = fit(

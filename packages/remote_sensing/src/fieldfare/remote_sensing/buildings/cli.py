@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from fieldfare.common import console
-from fieldfare.common.batch.options import batch_options
+
+from .. import options as shared
 
 DEFAULT_MODEL = "unetplusplus_lite0_kampala"
 
-existing_path = click.Path(path_type=Path)
 depth_option = click.option(
     "--depth",
     type=click.IntRange(1, 4),
@@ -36,32 +36,12 @@ scene_gsd_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     help="Metres per pixel of scenes without CRS. [default: the model's]",
 )
-bands_option = click.option(
-    "--bands", type=console.Numbers(int), help="Bands for the model, from 1. [default: the first]"
+bands_option = shared.bands_option("Bands for the model, from 1. [default: the first]")
+range_option = shared.range_option(
+    "LOW:HIGH", "Values seen as 0 and 1. [default: 0:255 for uint8, else percentiles of the scene]"
 )
-range_option = click.option(
-    "--range",
-    "value_range",
-    metavar="LOW:HIGH",
-    help="Values seen as 0 and 1. [default: 0:255 for uint8, else percentiles of the scene]",
-)
-window_option = click.option(
-    "--window", type=console.Numbers(int, 4), help="ROW,COLUMN,HEIGHT,WIDTH of the scene."
-)
-tile_option = click.option(
-    "--tile",
-    type=click.IntRange(min=64),
-    default=512,
-    show_default=True,
-    help="Side in pixels of the model.",
-)
-overlap_option = click.option(
-    "--overlap",
-    type=click.IntRange(min=0),
-    default=128,
-    show_default=True,
-    help="Pixels that neighbouring tiles share.",
-)
+tile_option = shared.tile_option(512, least=64, help="Side in pixels of the model.")
+overlap_option = shared.overlap_option(128)
 
 
 @click.group(cls=console.CommandGroup)
@@ -71,13 +51,13 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("inputs", nargs=-1, required=True, type=existing_path, metavar="SCENE.tif...")
+@click.argument("inputs", nargs=-1, required=True, type=shared.file_path, metavar="SCENE.tif...")
 @console.output_option
 @console.model_option(DEFAULT_MODEL)
 @depth_option
-@click.option("--mask", type=existing_path, help="Also write the mask, 0 and 1 (GeoTIFF).")
-@click.option("--prob", type=existing_path, help="Also write the probabilities (GeoTIFF).")
-@click.option("--preview", type=existing_path, help="Also draw the outlines on the scene (PNG).")
+@click.option("--mask", type=shared.file_path, help="Also write the mask, 0 and 1 (GeoTIFF).")
+@click.option("--prob", type=shared.file_path, help="Also write the probabilities (GeoTIFF).")
+@click.option("--preview", type=shared.file_path, help="Also draw the outlines on the scene (PNG).")
 @threshold_option
 @min_area_option
 @click.option(
@@ -92,15 +72,11 @@ def main() -> None:
 @scene_gsd_option
 @range_option
 @bands_option
-@window_option
-@click.option(
-    "--bbox",
-    type=console.Numbers(float, 4),
-    help="LEFT,BOTTOM,RIGHT,TOP in the scene's own coordinates.",
-)
+@shared.window_option
+@shared.bbox_option
 @tile_option
 @overlap_option
-@click.option("--batch", type=click.IntRange(min=1), help="Tiles at a time. [default: by device]")
+@shared.batch_option
 @click.option(
     "--format",
     "suffix",
@@ -109,13 +85,7 @@ def main() -> None:
     show_default=True,
     help="Of several scenes' footprints; one scene's follow the name of OUTPUT.",
 )
-@console.device_option
-@console.precision_option
-@batch_options
-@console.overwrite_option
-@console.dry_run_option
-@console.quiet_option
-@console.json_option
+@shared.infer_run_options
 def infer(inputs: tuple[Path, ...], output: Path, **options: Any) -> None:
     """Find the buildings of scenes and write their outlines.
 
@@ -127,106 +97,83 @@ def infer(inputs: tuple[Path, ...], output: Path, **options: Any) -> None:
     work.infer(inputs, output, options)
 
 
-def _training_options(command: Any) -> Any:
-    """What `train` and `adapt` share."""
-    for option in reversed(
-        (
-            click.argument("table", type=existing_path, metavar="SCENES.csv"),
-            click.option(
-                "-o",
-                "--output",
-                type=existing_path,
-                required=True,
-                help="Folder of checkpoint, log and model.",
-            ),
-            click.option("--init", metavar="NAME|PATH", help="Start from this model."),
-            click.option(
-                "--architecture",
-                type=click.Choice(["unetplusplus", "unet", "lraspp"]),
-                default="unetplusplus",
-                show_default=True,
-                help="Of a fresh network.",
-            ),
-            click.option(
-                "--encoder",
-                default="lite0",
-                show_default=True,
-                help="Of a fresh network: b0 to b4, lite0 to lite2, resnest14, mobilevit, "
-                "mobilenetv3, ... or any timm name.",
-            ),
-            click.option(
-                "--encoder-weights",
-                metavar="imagenet|none|PATH",
-                default="imagenet",
-                show_default=True,
-                help="Start of a fresh encoder; imagenet exists for lite0 to lite2.",
-            ),
-            click.option(
-                "--encoder-rate",
-                type=click.FloatRange(min=0),
-                help="Learning rate of the encoder as a share of --learning-rate. [default: 0.1 "
-                "where it starts from --encoder-weights, else 1]",
-            ),
-            click.option(
-                "--gsd",
-                type=click.FloatRange(min=0, min_open=True),
-                help="Metres per pixel that the model shall work at. [default: 0.15, or that of "
-                "--init]",
-            ),
-            click.option(
-                "--patch",
-                type=click.IntRange(min=128),
-                default=256,
-                show_default=True,
-                help="Side of the training patch; below 128 the deepest features learn nothing.",
-            ),
-            click.option(
-                "--batch",
-                type=click.IntRange(min=1),
-                default=8,
-                show_default=True,
-                help="Patches a step.",
-            ),
-            click.option(
-                "--loss",
-                default="bce+dice",
-                show_default=True,
-                help="bce, dice, focal, boundary, added up, with weights: bce+0.5*dice.",
-            ),
-            click.option(
-                "--depth-weights",
-                type=console.Numbers(float, 4),
-                default="0.5,0.5,0.5,1",
-                show_default=True,
-                help="Of the depths L1 to L4 in the loss.",
-            ),
-            click.option(
-                "--edge-weight",
-                type=click.FloatRange(min=0),
-                default=0.5,
-                show_default=True,
-                help="Of the edge map in the loss; 0 trains without one.",
-            ),
-            click.option(
-                "--workers", type=click.IntRange(min=0), default=0, help="Loading processes."
-            ),
-            click.option(
-                "--devices", type=click.IntRange(min=1), default=1, help="Training processes."
-            ),
-            click.option("--num-nodes", type=click.IntRange(min=1), default=1, help="Machines."),
-            console.seed_option,
-            console.device_option,
-            console.precision_option,
-            console.quiet_option,
-            console.json_option,
-        )
-    ):
-        command = option(command)
-    return command
+# What `train` and `adapt` share.
+training_options = shared.stacked(
+    click.argument("table", type=shared.file_path, metavar="SCENES.csv"),
+    shared.training_folder_option,
+    shared.init_option,
+    click.option(
+        "--architecture",
+        type=click.Choice(["unetplusplus", "unet", "lraspp"]),
+        default="unetplusplus",
+        show_default=True,
+        help="Of a fresh network.",
+    ),
+    click.option(
+        "--encoder",
+        default="lite0",
+        show_default=True,
+        help="Of a fresh network: b0 to b4, lite0 to lite2, resnest14, mobilevit, "
+        "mobilenetv3, ... or any timm name.",
+    ),
+    click.option(
+        "--encoder-weights",
+        metavar="imagenet|none|PATH",
+        default="imagenet",
+        show_default=True,
+        help="Start of a fresh encoder; imagenet exists for lite0 to lite2.",
+    ),
+    click.option(
+        "--encoder-rate",
+        type=click.FloatRange(min=0),
+        help="Learning rate of the encoder as a share of --learning-rate. [default: 0.1 "
+        "where it starts from --encoder-weights, else 1]",
+    ),
+    click.option(
+        "--gsd",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Metres per pixel that the model shall work at. [default: 0.15, or that of --init]",
+    ),
+    click.option(
+        "--patch",
+        type=click.IntRange(min=128),
+        default=256,
+        show_default=True,
+        help="Side of the training patch; below 128 the deepest features learn nothing.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        help="Patches a step.",
+    ),
+    click.option(
+        "--loss",
+        default="bce+dice",
+        show_default=True,
+        help="bce, dice, focal, boundary, added up, with weights: bce+0.5*dice.",
+    ),
+    click.option(
+        "--depth-weights",
+        type=console.Numbers(float, 4),
+        default="0.5,0.5,0.5,1",
+        show_default=True,
+        help="Of the depths L1 to L4 in the loss.",
+    ),
+    click.option(
+        "--edge-weight",
+        type=click.FloatRange(min=0),
+        default=0.5,
+        show_default=True,
+        help="Of the edge map in the loss; 0 trains without one.",
+    ),
+    shared.training_run_options,
+)
 
 
 @main.command()
-@_training_options
+@training_options
 @click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="Steps.")
 @click.option(
     "--learning-rate", type=float, default=1e-3, show_default=True, help="Peak of the cosine."
@@ -244,7 +191,7 @@ def train(table: Path, output: Path, **options: Any) -> None:
 
 
 @main.command()
-@_training_options
+@training_options
 @click.option(
     "--stage",
     type=click.Choice(["noisy", "clean"]),
@@ -268,14 +215,16 @@ def adapt(table: Path, output: Path, **options: Any) -> None:
 
 
 @main.command("eval")
-@click.argument("truth", type=existing_path, metavar="TRUTH")
-@click.option("--scene", type=existing_path, help="Run models on this scene; TRUTH is its labels.")
+@click.argument("truth", type=shared.file_path, metavar="TRUTH")
+@click.option(
+    "--scene", type=shared.file_path, help="Run models on this scene; TRUTH is its labels."
+)
 @click.option(
     "--prediction",
-    type=existing_path,
+    type=shared.file_path,
     help="Compare this instead: polygons, a mask or a folder of them, or a SpaceNet CSV.",
 )
-@click.option("--model", multiple=True, default=[DEFAULT_MODEL], show_default=True, help="Repeat.")
+@shared.models_option(DEFAULT_MODEL)
 @click.option(
     "--depth", type=click.IntRange(1, 4), multiple=True, help="Repeat to compare. [default: whole]"
 )
@@ -288,10 +237,10 @@ def adapt(table: Path, output: Path, **options: Any) -> None:
 @scene_gsd_option
 @range_option
 @bands_option
-@window_option
+@shared.window_option
 @tile_option
 @overlap_option
-@click.option("-o", "--output", type=existing_path, help="Folder for CSV, JSON and picture.")
+@shared.reports_option
 @console.device_option
 @console.precision_option
 @console.quiet_option
@@ -315,7 +264,7 @@ def models(as_json: bool) -> None:
 @main.command()
 @console.model_option(DEFAULT_MODEL)
 @tile_option
-@click.option("--repeats", type=click.IntRange(min=2), default=5, show_default=True, help="Runs.")
+@shared.repeats_option
 @console.device_option
 @console.precision_option
 @console.json_option

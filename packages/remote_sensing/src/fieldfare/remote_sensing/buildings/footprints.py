@@ -26,7 +26,7 @@ from rasterio.windows import Window
 
 from ..raster import open_raster
 from .regularise import regularise
-from .scenes import ground_size
+from .scenes import ground_size, placed
 from .splitting import split
 from .vectors import fill_holes, metric_crs, part_overlaps, reproject
 
@@ -160,12 +160,10 @@ class _Ground:
 
     def metres(self, polygons: np.ndarray) -> np.ndarray:
         """From pixels (x = column, y = row)."""
-        placed = shapely.transform(
-            polygons, lambda xy: np.column_stack(self.transform * (xy[:, 0], xy[:, 1]))
-        )
+        here = placed(polygons, self.transform)
         if self.crs is None or self.metric is None:
-            return shapely.transform(placed, lambda xy: xy * self.scale)
-        return reproject(placed, self.crs, self.metric)
+            return shapely.transform(here, lambda xy: xy * self.scale)
+        return reproject(here, self.crs, self.metric)
 
     def coordinates(self, polygons: np.ndarray) -> np.ndarray:
         """From metres to the raster's CRS."""

@@ -2,7 +2,6 @@
 """From a scene to footprints: read, prepare, predict, assemble, outline, write."""
 
 import hashlib
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,15 +19,13 @@ from fieldfare.common.weights import locate
 from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
 from .. import __version__
-from ..geotiff import BLOCK, write_geotiff
-from ..raster import Scene, ValueRange, fill_missing
-from ..rows import RowStore
+from ..geotiff import BLOCK, provenance_tags, write_geotiff
+from ..raster import GDAL_CACHE_MB, Scene, ValueRange, fill_missing
+from ..rows import RowStore, kept_rows
 from .footprints import FULL, MISSING, FootprintSettings, extract
 from .predict import TASK, Predictor, load_predictor
 from .scenes import open_at, value_range
 from .vectors import write_footprints
-
-GDAL_CACHE_MB = 128
 
 
 @dataclass(frozen=True)
@@ -191,21 +188,10 @@ def infer(
         job = prepare(path, settings, predictor)
         with job.scene as scene:
             started(job)
-            run = identity(settings) | _source_stamp(path)
-            rows = RowStore(targets.store or targets.footprints, run, resume=resume)
-            try:
+            store, run = targets.store or targets.footprints, identity(settings)
+            with kept_rows(path, store, run, resume=resume, height=scene.height) as rows:
                 _predict_rows(job, settings, predictor, rows, progress)
                 frame = _outline(path, job, rows, targets, settings, predictor, outlined)
-            except BaseException as error:
-                if rows.done == 0:
-                    rows.remove()
-                elif isinstance(error, KeyboardInterrupt):
-                    share = 100 * rows.done // scene.height
-                    raise KeyboardInterrupt(
-                        f"interrupted at {share} %; the same command goes on from there"
-                    ) from None
-                raise
-            rows.remove()
             return {
                 "output": str(targets.footprints),
                 "buildings": len(frame),
@@ -268,7 +254,10 @@ def _outline(
 ) -> gpd.GeoDataFrame:
     """Draw outlines on the probabilities and write what was asked for."""
     names = list(predictor.config.outputs)
-    tags = _tags(path, settings, job)
+    tags = provenance_tags(
+        path,
+        asdict(settings) | {"model": Path(settings.model).stem, "range": str(job.values)},
+    )
     with tempfile.TemporaryDirectory(dir=rows.folder) as folder:
         probability = Path(folder) / "probability.tif"
         _write(probability, rows.read("probability", BLOCK), job.scene, tags, names, cog=False)
@@ -316,30 +305,8 @@ def _write(
     )
 
 
-def _tags(path: Path, settings: InferSettings, job: Job) -> dict[str, str]:
-    provenance = asdict(settings) | {
-        "model": Path(settings.model).stem,
-        "range": str(job.values),
-        "source": path.name,
-        "version": __version__,
-    }
-    return {
-        "TIFFTAG_SOFTWARE": f"fieldfare-remote-sensing {__version__}",
-        "FIELDFARE_PROVENANCE": json.dumps(provenance),
-    }
-
-
 def identity(settings: InferSettings) -> dict[str, Any]:
     """What the probabilities of one run must agree on: settings, weights, version."""
     kept = asdict(replace(settings, footprints=FootprintSettings(), batch=None))
     digest = hashlib.sha256(locate(settings.model, TASK).read_bytes()).hexdigest()
     return kept | {"weights": digest, "version": __version__}
-
-
-def _source_stamp(path: Path) -> dict[str, Any]:
-    source = path.stat()
-    return {
-        "source": str(path.absolute()),
-        "bytes": source.st_size,
-        "modified": source.st_mtime_ns,
-    }

@@ -14,9 +14,9 @@ from scipy import ndimage, signal
 
 from fieldfare.common.errors import InputError
 
-from .data import LabelledScene
 from .labels import Labels
 from .network import BuildingNetwork
+from .table import LabelledScene
 
 REACH = 10.0
 """Metres: larger shifts are not looked for."""

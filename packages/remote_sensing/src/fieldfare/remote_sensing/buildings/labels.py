@@ -18,6 +18,7 @@ from scipy import ndimage
 from fieldfare.common.errors import InputError
 
 from ..raster import open_raster
+from .scenes import placed
 
 EDGE_WIDTH = 2
 """Pixels inside an outline that are drawn as edge."""
@@ -148,11 +149,7 @@ def read_labels(path: Path, image: Path) -> Labels:
         messages.append(f"{path}: has no CRS; taken to be in that of {image.name}")
     elif crs is None and frame.crs is not None and not transform.is_identity:
         messages.append(f"{image}: has no CRS; taken to be in that of {path.name}")
-    inverse = ~transform
-    pixels = shapely.transform(
-        frame.geometry.to_numpy(),
-        lambda xy: np.column_stack(inverse * (xy[:, 0], xy[:, 1])),
-    )
+    pixels = placed(frame.geometry.to_numpy(), ~transform)
     inside = shapely.intersects(pixels, shapely.box(0, 0, size[1], size[0]))
     if not inside.any():
         raise InputError(

@@ -193,7 +193,7 @@ class ObjectTally:
         return len(self.true_areas) - self.tp
 
     def numbers(self) -> dict[str, float]:
-        """The measures, named as in `metrics.DEFINITIONS`; nan where undefined."""
+        """The measures, named as in `reports.DEFINITIONS`; nan where undefined."""
         predictions, truths = len(self.areas), len(self.true_areas)
         return {
             "object_f1": ratio(2 * self.tp, predictions + truths),

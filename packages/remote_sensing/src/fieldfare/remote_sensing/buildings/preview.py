@@ -9,12 +9,13 @@ import numpy as np
 import shapely
 from PIL import Image, ImageDraw
 from pyproj import CRS
+from rasterio import Affine
 from rasterio.enums import Resampling
 
 from ..pictures import save_sheet, to_rgb
 from ..raster import Scene
 from .labels import read_polygons
-from .scenes import value_range
+from .scenes import placed, value_range
 
 SIDE = 900
 """Longest side of each panel in pixels."""
@@ -46,19 +47,16 @@ def draw_outlines(scene: Path, footprints: Path, target: Path, values: str | Non
     plain = to_rgb(image, chosen.low, chosen.high)
     here = shapely.box(left, top, left + width, top + height)
     shown = pixels[shapely.intersects(pixels, here)]
-    placed = shapely.transform(shown, lambda xy: (xy - (left, top)) * shrink)
-    drawn = outlined(plain, placed, COLOUR)
+    shifted = shapely.transform(shown, lambda xy: (xy - (left, top)) * shrink)
+    drawn = outlined(plain, shifted, COLOUR)
     save_sheet(target, [[plain, drawn]], ["scene", f"{len(shown)} buildings"])
 
 
-def to_pixels(frame: gpd.GeoDataFrame, crs: object, transform: object) -> np.ndarray:
+def to_pixels(frame: gpd.GeoDataFrame, crs: object, transform: Affine) -> np.ndarray:
     """Polygons in pixel coordinates of a raster."""
     if crs is not None and frame.crs is not None:
         frame = frame.to_crs(CRS.from_user_input(crs))
-    inverse = ~transform  # type: ignore[operator]
-    return shapely.transform(
-        frame.geometry.to_numpy(), lambda xy: np.column_stack(inverse * (xy[:, 0], xy[:, 1]))
-    )
+    return placed(frame.geometry.to_numpy(), ~transform)
 
 
 def outlined(

@@ -16,8 +16,50 @@ import numpy as np
 from fieldfare.common.files import atomic_path, write_text
 
 from ..pictures import save_sheet
-from .metrics import DEFINITIONS, PixelTally
 from .objects import ObjectTally
+from .pixel_tally import PixelTally
+
+DEFINITIONS = {
+    "building_iou": "Intersection over union of the building class, over all pixels pooled, at the "
+    "raster's own resolution: TP / (TP + FP + FN). The headline.",
+    "mean_iou": "Mean of the IoU of building and the IoU of background. Higher than building_iou "
+    "wherever buildings are few; the two are not comparable.",
+    "background_iou": "IoU of the background class: TN / (TN + FP + FN).",
+    "accuracy": "Share of the pixels that are right: (TP + TN) / all.",
+    "pixel_f1": "F1 of the building class over pixels: 2 TP / (2 TP + FP + FN).",
+    "pixel_precision": "TP / (TP + FP) over pixels.",
+    "pixel_recall": "TP / (TP + FN) over pixels.",
+    "relaxed_precision": "Share of predicted building pixels with a true one in the square that "
+    "reaches `rho` pixels each way (Mnih 2013).",
+    "relaxed_recall": "Share of true building pixels with a predicted one in the same square.",
+    "boundary_iou": "IoU of the bands that reach `boundary_px` pixels inwards from the outlines "
+    "(Cheng et al. 2021, arXiv 2103.16562).",
+    "break_even": "Precision at that of 256 thresholds t / 256 where precision and recall are "
+    "closest, pooled.",
+    "relaxed_break_even": "The same for relaxed precision and recall.",
+    "rho": "Tolerance of the relaxed measures in pixels.",
+    "boundary_px": "Width of the bands of boundary_iou in pixels; 1 m on scenes.",
+    "object_f1": "F1 over buildings: a prediction is right if it has IoU >= 0.5 with a true "
+    "building that no prediction of higher confidence took; smaller than min_area is left out on "
+    "both sides (SpaceNet, Van Etten et al. 2018, arXiv 1807.01232).",
+    "object_precision": "Right predictions / all predictions.",
+    "object_recall": "True buildings found / all true buildings.",
+    "tp": "True buildings found.",
+    "fp": "Predictions that match no building.",
+    "fn": "True buildings missed.",
+    "ap50": "Average precision over falling confidence at IoU 0.5, 101 recalls as in COCO, no "
+    "limit on the number of predictions.",
+    "ap75": "The same at IoU 0.75.",
+    "polis": "PoLiS distance of matched pairs, mean: vertices of each to the outline of the other "
+    "(Avbelj et al. 2015, doi 10.1109/LGRS.2014.2330695); metres, or pixels without CRS.",
+    "count_error": "(predicted - true) / true number of buildings; above 0 is too many.",
+    "threshold": "Probability from which a pixel is a building.",
+    "min_area": "Smaller buildings do not count in object measures; m2, or square pixels.",
+    "size_bins": "recall: of true buildings of this area; precision: of predictions of this area; "
+    "f1: harmonic mean of the two.",
+}
+"""What each column of a report means."""
+
 
 SHEET_ROWS = 6
 LEGEND = {"scene": "", "pixels": ": green found, orange false, blue missed"}
@@ -80,7 +122,7 @@ def pool(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 def table(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """One row for each scene, model, depth and set, then those of all scenes pooled.
 
-    The columns are those of `metrics.DEFINITIONS`; None where not measured or undefined.
+    The columns are those of `DEFINITIONS`; None where not measured or undefined.
     """
     rows = []
     for evaluation in [*evaluations, *pool(evaluations)]:

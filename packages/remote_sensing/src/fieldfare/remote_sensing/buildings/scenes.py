@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes on the ground: metres per pixel, the values a model sees, resampling to its pixel size."""
 
+import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import shapely
 from pyproj import CRS, Geod, Transformer
 from rasterio import Affine
 from rasterio.enums import Resampling
@@ -22,6 +25,10 @@ STRETCH = (0.5, 99.5)
 """Percentiles of a scene that is not uint8 which a model sees as 0 and 1."""
 
 SAMPLED_BLOCKS = 256
+"""How many blocks at most those percentiles are taken from."""
+
+SIDE = 128
+"""Side of such a block in pixels."""
 
 
 def ground_size(dataset: DatasetReader) -> tuple[float, float] | None:
@@ -69,20 +76,50 @@ def value_range(scene: Scene, text: str | None) -> ValueRange:
 
 
 def _samples(scene: Scene) -> np.ndarray:
-    """Valid finite values of blocks of 128 x 128 pixels, spread evenly over the scene."""
-    side = 128
-    rows, columns = (math.ceil(length / side) for length in (scene.height, scene.width))
+    """Valid finite values of at most SAMPLED_BLOCKS blocks of SIDE x SIDE, evenly spread."""
+    rows, columns = (math.ceil(length / SIDE) for length in (scene.height, scene.width))
     stride = max(1, math.ceil(math.sqrt(rows * columns / SAMPLED_BLOCKS)))
+    down, across = (
+        np.arange(stride // 2 if count > stride else 0, count, stride if count > stride else 1)
+        for count in (rows, columns)
+    )
+    if len(down) < len(across):  # of a long thin scene the stride alone would leave more
+        across = _thinned(across, SAMPLED_BLOCKS // len(down))
+    else:
+        down = _thinned(down, SAMPLED_BLOCKS // len(across))
     found = []
-    for row in range(stride // 2, rows, stride) if rows > stride else range(rows):
-        for column in range(stride // 2, columns, stride) if columns > stride else range(columns):
-            top, left = scene.top + row * side, scene.left + column * side
-            here = (top, min(top + side, scene.top + scene.height))
-            there = (left, min(left + side, scene.left + scene.width))
-            values = scene.read(here, there)
-            inside = values[scene.valid(values, here, there)]
-            found.append(inside[np.isfinite(inside)])
-    return np.concatenate(found) if found else np.empty(0, scene.dtype)
+    for row, column in itertools.product(down.tolist(), across.tolist()):
+        top, left = scene.top + row * SIDE, scene.left + column * SIDE
+        here = (top, min(top + SIDE, scene.top + scene.height))
+        there = (left, min(left + SIDE, scene.left + scene.width))
+        values = scene.read(here, there)
+        inside = values[scene.valid(values, here, there)]
+        found.append(inside[np.isfinite(inside)])
+    return np.concatenate(found)
+
+
+def _thinned(positions: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of them, evenly spread."""
+    if len(positions) <= most:
+        return positions
+    return positions[((np.arange(most) + 0.5) * len(positions) / most).astype(int)]
+
+
+def placed(geometries: Any, transform: Affine) -> Any:
+    """Geometries from pixels (x = column, y = row) to a raster's coordinates.
+
+    With the inverse of its transform, the other way.
+
+    Args:
+        geometries: one shapely geometry, or an array of them.
+    """
+    a, b, c, d, e, f = transform[:6]
+
+    def move(points: np.ndarray) -> np.ndarray:
+        x, y = points.T
+        return np.column_stack((x * a + y * b + c, x * d + y * e + f))
+
+    return shapely.transform(geometries, move)
 
 
 def open_at(

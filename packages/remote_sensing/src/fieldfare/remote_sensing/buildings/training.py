@@ -17,10 +17,11 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings, fit
 
 from ..imagenet import imagenet_weights
-from .data import LabelledScene, PatchDataset, truth_maps
+from .data import PatchDataset, truth_maps
 from .losses import DeepSupervision, parse_loss
 from .metrics import Confusion, confusion
 from .network import ENCODERS, BuildingNetwork, NetworkConfig
+from .table import LabelledScene
 
 VALIDATION_TILE = 512
 
@@ -42,6 +43,16 @@ class DataSettings:
     loss: str = "bce+dice"
     depth_weights: tuple[float, ...] = (0.5, 0.5, 0.5, 1.0)
     edge_weight: float = 0.5
+
+    def patches(self, scenes: Sequence[LabelledScene], config: NetworkConfig) -> PatchDataset:
+        """What this network is trained on: patches of the scenes of the split train."""
+        return PatchDataset(
+            [scene for scene in scenes if scene.split == "train"],
+            gsd=config.gsd,
+            patch=self.patch,
+            outputs=config.outputs,
+            zoom=self.zoom,
+        )
 
     def supervision(self, config: NetworkConfig) -> DeepSupervision:
         """The loss for the maps that this network gives in training."""
@@ -92,6 +103,12 @@ class Validation:
                     counts[index] += found
         names = [f"iou_l{k}" for k in range(1, len(counts))] + ["iou"]
         return {name: c.building_iou for name, c in zip(names, counts, strict=True)}
+
+
+def validation(scenes: Sequence[LabelledScene], gsd: float) -> Validation | None:
+    """Of the scenes of the split val; None without any."""
+    held_out = [scene for scene in scenes if scene.split == "val"]
+    return Validation(held_out, gsd) if held_out else None
 
 
 def _tiles(scene: LabelledScene, gsd: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -183,13 +200,7 @@ def train(
     Returns:
         The network with averaged weights; log, curve and checkpoint lie in `folder`.
     """
-    dataset = PatchDataset(
-        [scene for scene in scenes if scene.split == "train"],
-        gsd=config.gsd,
-        patch=data.patch,
-        outputs=config.outputs,
-        zoom=data.zoom,
-    )
+    dataset = data.patches(scenes, config)
     begin = encoder_weights if start is None else digest(start)
     identity = json.dumps(
         [config.to_dict(), dataclasses.asdict(data), begin, [scene.identity for scene in scenes]]
@@ -202,13 +213,12 @@ def train(
     else:
         initial_weights(network, encoder_weights)
     network.to(memory_format=torch.channels_last)
-    held_out = [scene for scene in scenes if scene.split == "val"]
     return fit(
         network,
         dataset,
         Objective(data.supervision(config)),
         settings,
         folder,
-        validate=Validation(held_out, config.gsd) if held_out else None,
+        validate=validation(scenes, config.gsd),
         quiet=quiet,
     )

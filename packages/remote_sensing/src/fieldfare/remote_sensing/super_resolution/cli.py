@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from fieldfare.common import console
-from fieldfare.common.batch.options import batch_options
+
+from .. import options as shared
 
 DEFAULT_MODEL = "ediffsr_small_x4"
 
 SAMPLERS = ("multistep", "sde", "ode", "posterior")
 
-existing_path = click.Path(path_type=Path)
 sampler_option = click.option(
     "--sampler",
     type=click.Choice(SAMPLERS),
@@ -26,20 +26,8 @@ steps_option = click.option(
     type=click.IntRange(min=1),
     help="Solver steps; 1 is the best PSNR, more add detail. [default: the model's]",
 )
-tile_option = click.option(
-    "--tile",
-    type=click.IntRange(min=8),
-    default=64,
-    show_default=True,
-    help="Side in input pixels.",
-)
-overlap_option = click.option(
-    "--overlap",
-    type=click.IntRange(min=0),
-    default=16,
-    show_default=True,
-    help="Input pixels that neighbouring tiles share.",
-)
+tile_option = shared.tile_option(64, least=8, help="Side in input pixels.")
+overlap_option = shared.overlap_option(16)
 
 
 @click.group(cls=console.CommandGroup)
@@ -49,36 +37,28 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("inputs", nargs=-1, required=True, type=existing_path, metavar="IN.tif...")
+@click.argument("inputs", nargs=-1, required=True, type=shared.file_path, metavar="IN.tif...")
 @console.output_option
 @console.model_option(DEFAULT_MODEL, " `bicubic` is the baseline.")
 @steps_option
 @sampler_option
-@click.option(
-    "--range",
-    "value_range",
-    metavar="LOW:HIGH|auto",
-    help="Values the model sees as 0 and 1. [default: 0:255 for uint8, else auto]",
+@shared.range_option(
+    "LOW:HIGH|auto",
+    "Values the model sees as 0 and 1. [default: 0:255 for uint8, else auto]",
 )
-@click.option("--bands", type=console.Numbers(int), help="Bands to enlarge, from 1. [default: all]")
-@click.option(
-    "--window", type=console.Numbers(int, 4), help="ROW,COLUMN,HEIGHT,WIDTH of the input."
-)
-@click.option(
-    "--bbox",
-    type=console.Numbers(float, 4),
-    help="LEFT,BOTTOM,RIGHT,TOP in the raster's own coordinates.",
-)
+@shared.bands_option("Bands to enlarge, from 1. [default: all]")
+@shared.window_option
+@shared.bbox_option
 @tile_option
 @overlap_option
-@click.option("--batch", type=click.IntRange(min=1), help="Tiles at a time. [default: by device]")
+@shared.batch_option
 @click.option(
     "--uncertainty",
     type=click.IntRange(min=2),
     metavar="K",
     help="Also write the standard deviation over K seeds, to NAME_std.tif.",
 )
-@click.option("--preview", type=existing_path, help="Write a before/after picture (PNG).")
+@click.option("--preview", type=shared.file_path, help="Write a before/after picture (PNG).")
 @click.option(
     "--layout",
     type=click.Choice(["cog", "gtiff"]),
@@ -87,13 +67,7 @@ def main() -> None:
     help="Cloud-optimised with overviews, or plain tiled GeoTIFF.",
 )
 @console.seed_option
-@console.device_option
-@console.precision_option
-@batch_options
-@console.overwrite_option
-@console.dry_run_option
-@console.quiet_option
-@console.json_option
+@shared.infer_run_options
 def infer(inputs: tuple[Path, ...], output: Path, **options: Any) -> None:
     """Enlarge rasters four times.
 
@@ -105,10 +79,8 @@ def infer(inputs: tuple[Path, ...], output: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("tiles", type=existing_path, metavar="TILES")
-@click.option(
-    "-o", "--output", type=existing_path, required=True, help="Folder of checkpoint, log and model."
-)
+@click.argument("tiles", type=shared.file_path, metavar="TILES")
+@shared.training_folder_option
 @click.option("--steps", type=click.IntRange(min=1), default=6000, show_default=True, help="Steps.")
 @click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Crops.")
 @click.option(
@@ -138,15 +110,8 @@ def infer(inputs: tuple[Path, ...], output: Path, **options: Any) -> None:
     show_default=True,
     help="Prior enhancement: as in the published code, or as in the paper's figure.",
 )
-@click.option("--init", metavar="NAME|PATH", help="Start from this model's weights.")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Loading processes.")
-@click.option("--devices", type=click.IntRange(min=1), default=1, help="Training processes.")
-@click.option("--num-nodes", type=click.IntRange(min=1), default=1, help="Machines.")
-@console.seed_option
-@console.device_option
-@console.precision_option
-@console.quiet_option
-@console.json_option
+@shared.init_option
+@shared.training_run_options
 def train(tiles: Path, output: Path, **options: Any) -> None:
     """Train on a folder of uint8 GeoTIFF tiles; run again to resume.
 
@@ -158,9 +123,9 @@ def train(tiles: Path, output: Path, **options: Any) -> None:
 
 
 @main.command("eval")
-@click.argument("folder", type=existing_path, metavar="DIR")
-@click.option("-o", "--output", type=existing_path, help="Folder for CSV, JSON and contact sheet.")
-@click.option("--model", multiple=True, default=[DEFAULT_MODEL], show_default=True, help="Repeat.")
+@click.argument("folder", type=shared.file_path, metavar="DIR")
+@shared.reports_option
+@shared.models_option(DEFAULT_MODEL)
 @click.option("--steps", type=click.IntRange(min=1), multiple=True, help="Repeat to compare.")
 @sampler_option
 @click.option("--match", default="*", show_default=True, help="Only files of this pattern.")
@@ -191,7 +156,7 @@ def models(as_json: bool) -> None:
 @console.model_option(DEFAULT_MODEL)
 @steps_option
 @tile_option
-@click.option("--repeats", type=click.IntRange(min=2), default=5, show_default=True, help="Runs.")
+@shared.repeats_option
 @console.device_option
 @console.precision_option
 @console.json_option
@@ -215,7 +180,7 @@ def export(output: Path, model: str, tile: int, overwrite: bool) -> None:
 
 
 @main.command()
-@click.argument("published", type=existing_path, metavar="PUBLISHED.pth")
+@click.argument("published", type=shared.file_path, metavar="PUBLISHED.pth")
 @console.output_option
 @console.overwrite_option
 def convert(published: Path, output: Path, overwrite: bool) -> None:

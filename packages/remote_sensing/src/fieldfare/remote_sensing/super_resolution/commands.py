@@ -2,22 +2,23 @@
 """What the commands of rs-sr do with their options; imported when one runs."""
 
 import dataclasses
+import datetime
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from fieldfare.common import batch, console, efficiency, files
 from fieldfare.common.errors import InputError
-from fieldfare.common.progress import Progress, format_seconds
-from fieldfare.common.runtime import resolve_device, resolve_precision, set_threads
+from fieldfare.common.progress import Progress
+from fieldfare.common.runtime import set_threads
 from fieldfare.common.training import TrainSettings
-from fieldfare.common.weights import ModelCard, available, read_card, save_model_file
+from fieldfare.common.weights import ModelCard, available, read_card
 
+from .. import commands as shared
 from ..many import infer_many
-from ..raster import window_of_bounds
 from . import convert as conversion
 from . import export as exporting
 from . import inference, preview, restore, training
@@ -44,14 +45,6 @@ def infer(inputs: Sequence[Path], output: Path, options: dict[str, Any]) -> None
 
 
 def _infer_settings(inputs: Sequence[Path], options: dict[str, Any]) -> inference.InferSettings:
-    window = options["window"]
-    if options["bbox"]:
-        if window:
-            raise InputError("--bbox and --window: give one of them")
-        if len(inputs) > 1:
-            raise InputError("--bbox: takes one input")
-        box = window_of_bounds(inputs[0], options["bbox"])
-        window = (box.row_off, box.col_off, box.height, box.width)
     return inference.InferSettings(
         model=options["model"],
         steps=options["steps"],
@@ -59,7 +52,7 @@ def _infer_settings(inputs: Sequence[Path], options: dict[str, Any]) -> inferenc
         seed=options["seed"],
         bands=options["bands"],
         value_range=options["value_range"],
-        window=window,
+        window=shared.window_of(inputs, options),
         tile=options["tile"],
         overlap=options["overlap"],
         batch=options["batch"],
@@ -75,11 +68,7 @@ def _infer_one(
 ) -> None:
     quiet, picture = options["quiet"], options["preview"]
     deviation = _deviation_path(output) if settings.uncertainty else None
-    for target in (output, deviation, picture):
-        if target and not options["dry_run"]:
-            files.check_output(target, overwrite=options["overwrite"])
-        if target and target.exists() and target.samefile(source):
-            raise InputError(f"{target}: is the input; choose another output")
+    shared.check_targets(source, (output, deviation, picture), options)
     restorers = settings.restorers()
     if options["dry_run"]:
         _show_plan(source, settings, restorers, options["as_json"])
@@ -136,19 +125,11 @@ def _show_plan(
     as_json: bool,
 ) -> None:
     """Print tiles, cost and memory, and the time that one measured tile promises."""
-    import time
-
-    import numpy as np
-
     first = restorers[0]
     job = inference.prepare(source, settings, first.scale)
     with job.scene as scene:
         side = settings.tile + 2 * restore.MARGIN
         tile = np.zeros((1, len(scene.bands), side, side), np.float32)
-        for _ in range(2):  # the first one also allocates
-            began = time.perf_counter()
-            restore.restore_bands(first, tile, np.zeros((1, 2), np.int64))
-            seconds = (time.perf_counter() - began) * len(job.tiles) * len(restorers)
         plan = {
             "input": f"{scene.width} x {scene.height}, {len(scene.bands)} bands of {scene.dtype}",
             "output": f"{scene.width * first.scale} x {scene.height * first.scale}",
@@ -156,11 +137,13 @@ def _show_plan(
             "tiles": len(job.tiles),
             "network_calls": len(job.tiles) * len(restorers) * getattr(first, "steps", 0),
             "memory_mb": round(job.memory / 2**20),
-            "seconds": round(seconds, 1),
         }
-    lines = [f"{name}: {value}" for name, value in plan.items()]
-    lines.append(f"about {format_seconds(seconds)}; nothing was written")
-    console.emit(plan, as_json=as_json, text="\n".join(lines))
+    shared.show_plan(
+        plan,
+        lambda: restore.restore_bands(first, tile, np.zeros((1, 2), np.int64)),
+        len(job.tiles) * len(restorers),
+        as_json=as_json,
+    )
 
 
 def _infer_many(
@@ -207,8 +190,6 @@ def make_worker(settings: inference.InferSettings) -> batch.Process:
 
 def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
     """Train, then write `model.safetensors` with its card."""
-    import datetime
-
     if not tiles.is_dir():
         raise InputError(f"{tiles}: no such folder of training tiles")
     config = SMALL if options["preset"] == "small" else ModelConfig()
@@ -220,8 +201,6 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
     if options["init"]:
         model, _ = restore.load_model(options["init"])
         config, start = model.config, model.network.state_dict()
-    device = resolve_device(options["device"])
-    precision = resolve_precision(options["precision"], device)
     settings = TrainSettings(
         steps=options["steps"],
         batch_size=options["batch"],
@@ -229,12 +208,7 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
         warmup_steps=min(100, options["steps"] // 10),
         clip_norm=1.0 if small else 0.0,
         ema_decay=0.998 if small else 0.995,
-        precision="bf16" if precision == torch.bfloat16 else "fp32",
-        device=device.type,
-        devices=options["devices"],
-        num_nodes=options["num_nodes"],
-        workers=options["workers"],
-        seed=options["seed"],
+        **shared.run_settings(options),
     )
     data = training.DataSettings(
         patch=options["patch"],
@@ -245,8 +219,8 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
     model = training.train(
         config, tiles, settings, data, folder, start=start, quiet=options["quiet"]
     )
-    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
-        return  # the first process writes for all
+    if not shared.is_first_process():
+        return
     card = ModelCard(
         name=folder.name,
         task=restore.TASK,
@@ -258,9 +232,7 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
         seed=settings.seed,
         date=datetime.date.today().isoformat(),
     )
-    target = folder / "model.safetensors"
-    save_model_file(target, model.network.state_dict(), card)
-    files.write_text(folder / "model.md", card.to_markdown())
+    target = shared.save_trained(folder, model.network, card)
     console.emit({"model": target}, as_json=options["as_json"], text=str(target))
 
 
@@ -305,10 +277,7 @@ def models(as_json: bool) -> None:
     cards = [read_card(path) for path in paths]
     lines = []
     for path, card in zip(paths, cards, strict=True):
-        lines += [card.name, f"  {card.summary}"]
-        lines += [f"  {metric.name}: {metric.value:.4g}" for metric in card.metrics]
-        lines += [f"  trained on: {card.data}", f"  limits: {card.limits}"]
-        lines += [f"  card: {path.with_suffix('.md')}"]
+        lines += shared.card_lines(path, card)
     lines += [restore.BICUBIC, "  The baseline: bicubic enlargement, by the same path."]
     console.emit(
         {"models": [dataclasses.asdict(card) for card in cards]},
@@ -319,8 +288,6 @@ def models(as_json: bool) -> None:
 
 def bench(options: dict[str, Any]) -> None:
     """Print parameters, MACs and the time of one tile."""
-    import numpy as np
-
     threads = set_threads()
     model, card = restore.load_model(options["model"])
     side = options["tile"] * model.config.network.scale

@@ -2,7 +2,6 @@
 """From a raster to its enlarged copy: read, prepare, restore, assemble, write."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
 from .. import __version__
-from ..geotiff import BLOCK, to_sample_type, write_geotiff
-from ..raster import Scene, ValueRange, fill_missing
-from ..rows import RowStore
+from ..geotiff import BLOCK, provenance_tags, to_sample_type, write_geotiff
+from ..raster import GDAL_CACHE_MB, Scene, ValueRange, fill_missing
+from ..rows import RowStore, kept_rows
 from .restore import (
     MARGIN,
     DiffusionRestorer,
@@ -27,8 +26,6 @@ from .restore import (
     model_path,
     restore_bands,
 )
-
-GDAL_CACHE_MB = 128
 
 
 @dataclass(frozen=True)
@@ -186,24 +183,13 @@ def infer(
         job = prepare(path, settings, scale)
         with job.scene as scene:
             started(job)
-            run = identity(settings) | _source_stamp(path)
-            rows = RowStore(store or target, run, resume=resume)
-            try:
+            run, height = identity(settings), scene.height * scale
+            with kept_rows(path, store or target, run, resume=resume, height=height) as rows:
                 _restore_rows(job, settings, restorers, rows, progress)
                 tags = _tags(path, settings, job, restorers[0])
                 _write(target, job, rows.read("values", BLOCK), settings, tags)
                 if deviation:
                     _write_deviation(deviation, job, rows.read("deviation", BLOCK), settings, tags)
-            except BaseException as error:
-                if rows.done == 0:
-                    rows.remove()
-                elif isinstance(error, KeyboardInterrupt):
-                    share = 100 * rows.done // (scene.height * scale)
-                    raise KeyboardInterrupt(
-                        f"interrupted at {share} %; the same command goes on from there"
-                    ) from None
-                raise
-            rows.remove()
             return {
                 "output": str(target),
                 "width": scene.width * scale,
@@ -318,13 +304,8 @@ def _tags(path: Path, settings: InferSettings, job: Job, restorer: Restorer) -> 
         "scale": job.scale,
         "tile": settings.tile,
         "overlap": settings.overlap,
-        "source": path.name,
-        "version": __version__,
     }
-    return job.scene.dataset.tags() | {
-        "TIFFTAG_SOFTWARE": f"fieldfare-remote-sensing {__version__}",
-        "FIELDFARE_PROVENANCE": json.dumps(provenance),
-    }
+    return job.scene.dataset.tags() | provenance_tags(path, provenance)
 
 
 def identity(settings: InferSettings) -> dict[str, Any]:
@@ -334,12 +315,3 @@ def identity(settings: InferSettings) -> dict[str, Any]:
     path = model_path(settings.model)
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
     return kept | {"weights": digest, "version": __version__}
-
-
-def _source_stamp(path: Path) -> dict[str, Any]:
-    source = path.stat()
-    return {
-        "source": str(path.absolute()),
-        "bytes": source.st_size,
-        "modified": source.st_mtime_ns,
-    }

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import rasterio
-import shapely
 from rasterio.enums import Resampling
 from rasterio.shutil import copy as copy_raster
 from rasterio.vrt import WarpedVRT
@@ -20,15 +18,17 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
-from .. import evaluation, inference
+from .. import evaluation, footprint_evaluation, inference
 from ..footprints import FootprintSettings, extract
 from ..labels import read_labels, read_polygons
 from ..predict import Predictor
 from ..reports import Evaluation, table, write_reports
+from ..scenes import placed
+from .infer import settings_of
 from .models import depth_costs
 
-MIN_AREA_M2, MIN_AREA_PIXELS = 5.0, 20.0
-"""Smaller buildings do not count: on the ground; in SpaceNet's tables, which are in pixels."""
+MIN_AREA_PIXELS = 20.0
+"""Smaller buildings do not count in SpaceNet's tables, which are in pixels."""
 
 SHOWN = (
     *("scene", "model", "depth", "gmacs", "set", "building_iou", "mean_iou", "accuracy"),
@@ -73,7 +73,7 @@ def compare(prediction: Path, truth: Path, options: dict[str, Any]) -> list[Eval
     least = options["min_area"]
     if kinds == {"table"}:
         least = MIN_AREA_PIXELS if least is None else least
-        return evaluation.compare_spacenet(prediction, truth, min_area=least)
+        return footprint_evaluation.compare_spacenet(prediction, truth, min_area=least)
     if kinds == {"raster"}:
         return evaluation.compare_masks(prediction, truth, threshold=options["threshold"])
     frames = []
@@ -82,9 +82,9 @@ def compare(prediction: Path, truth: Path, options: dict[str, Any]) -> list[Eval
         for text in messages:
             console.say(text, quiet=options["quiet"])
         frames.append(frame)
-    least = MIN_AREA_M2 if least is None else least
+    least = footprint_evaluation.MIN_AREA if least is None else least
     return [
-        evaluation.compare_footprints(
+        footprint_evaluation.compare_footprints(
             {"footprints": frames[0]},
             frames[1],
             min_area=least,
@@ -109,24 +109,15 @@ def run_models(
 ) -> list[Evaluation]:
     """Run models and depths on a scene and measure pixels, raw and regularised outlines."""
     labels = labels_on(truth, scene, quiet=options["quiet"])
+    least = options["min_area"]
+    footprints = FootprintSettings(threshold=options["threshold"])
+    if least is not None:
+        footprints = dataclasses.replace(footprints, min_area=least)
     evaluations = []
     for name, depth in itertools.product(options["model"], options["depth"] or (None,)):
-        settings = inference.InferSettings(
-            model=name,
-            depth=depth,
-            footprints=FootprintSettings(threshold=options["threshold"]),
-            bands=options["bands"],
-            value_range=options["value_range"],
-            window=options["window"],
-            gsd=options["gsd"],
-            tile=options["tile"],
-            overlap=options["overlap"],
-            device=options["device"],
-            precision=options["precision"],
+        settings = settings_of(
+            options, model=name, depth=depth, footprints=footprints, window=options["window"]
         )
-        if options["min_area"] is not None:
-            footprints = dataclasses.replace(settings.footprints, min_area=options["min_area"])
-            settings = dataclasses.replace(settings, footprints=footprints)
         predictor = settings.predictor()
         stem, whole = Path(name).stem, predictor.depth
         rows = depth_costs(predictor.config)
@@ -145,10 +136,7 @@ def labels_on(truth: Path, scene: Path, *, quiet: bool) -> gpd.GeoDataFrame:
         console.say(text, quiet=quiet)
     with rasterio.open(scene) as dataset:
         transform, crs = dataset.transform, dataset.crs
-    placed = shapely.transform(
-        labels.polygons, lambda xy: np.column_stack(transform * (xy[:, 0], xy[:, 1]))
-    )
-    return gpd.GeoDataFrame(geometry=placed, crs=crs)
+    return gpd.GeoDataFrame(geometry=placed(labels.polygons, transform), crs=crs)
 
 
 def evaluate_scene(

@@ -2,20 +2,19 @@
 """rs-buildings infer."""
 
 import functools
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fieldfare.common import batch, console, files
+from fieldfare.common import batch, console
 from fieldfare.common.errors import InputError
-from fieldfare.common.progress import Progress, format_seconds
+from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
+from ... import commands as shared
 from ...many import infer_many
-from ...raster import window_of_bounds
 from .. import inference
 from ..footprints import FootprintSettings
 from ..predict import Predictor
@@ -26,24 +25,8 @@ from ..vectors import SUFFIXES
 def infer(inputs: Sequence[Path], output: Path, options: dict[str, Any]) -> None:
     """Outline one scene, or many through `batch`."""
     set_threads()
-    settings = settings_of(inputs, options)
-    if len(inputs) == 1 and not output.is_dir():
-        _infer_one(inputs[0], output, settings, options)
-    else:
-        _infer_many(inputs, output, settings, options)
-
-
-def settings_of(inputs: Sequence[Path], options: dict[str, Any]) -> inference.InferSettings:
-    """The settings that the options ask for."""
-    window = options["window"]
-    if options["bbox"]:
-        if window:
-            raise InputError("--bbox and --window: give one of them")
-        if len(inputs) > 1:
-            raise InputError("--bbox: takes one input")
-        box = window_of_bounds(inputs[0], options["bbox"])
-        window = (box.row_off, box.col_off, box.height, box.width)
-    return inference.InferSettings(
+    settings = settings_of(
+        options,
         model=options["model"],
         depth=options["depth"],
         footprints=FootprintSettings(
@@ -53,16 +36,19 @@ def settings_of(inputs: Sequence[Path], options: dict[str, Any]) -> inference.In
             regularise=not options["raw"],
             split=not options["no_split"],
         ),
-        bands=options["bands"],
-        value_range=options["value_range"],
-        window=window,
-        gsd=options["gsd"],
-        tile=options["tile"],
-        overlap=options["overlap"],
+        window=shared.window_of(inputs, options),
         batch=options["batch"],
-        device=options["device"],
-        precision=options["precision"],
     )
+    if len(inputs) == 1 and not output.is_dir():
+        _infer_one(inputs[0], output, settings, options)
+    else:
+        _infer_many(inputs, output, settings, options)
+
+
+def settings_of(options: Mapping[str, Any], **more: Any) -> inference.InferSettings:
+    """The settings that the options which `infer` and `eval` share ask for, and more of them."""
+    names = ("bands", "value_range", "gsd", "tile", "overlap", "device", "precision")
+    return inference.InferSettings(**{name: options[name] for name in names}, **more)
 
 
 def _infer_one(
@@ -71,11 +57,7 @@ def _infer_one(
     quiet, picture = options["quiet"], options["preview"]
     if output.suffix.lower() not in SUFFIXES:
         raise InputError(f"{output}: name it {', '.join('*' + suffix for suffix in SUFFIXES)}")
-    for target in (output, options["mask"], options["prob"], picture):
-        if target and not options["dry_run"]:
-            files.check_output(target, overwrite=options["overwrite"])
-        if target and target.exists() and source.exists() and target.samefile(source):
-            raise InputError(f"{target}: is the input; choose another output")
+    shared.check_targets(source, (output, options["mask"], options["prob"], picture), options)
     predictor = settings.predictor()
     if options["dry_run"]:
         _show_plan(source, settings, predictor, options["as_json"])
@@ -143,22 +125,20 @@ def _show_plan(
     job = inference.prepare(source, settings, predictor)
     with job.scene as scene:
         tile = np.zeros((1, predictor.config.in_channels, settings.tile, settings.tile), np.float32)
-        for _ in range(2):  # the first one also allocates
-            began = time.perf_counter()
-            predictor(tile, np.zeros((1, 2), np.int64))
-            seconds = (time.perf_counter() - began) * len(job.tiles)
         plan = {
             "scene": f"{scene.width} x {scene.height} pixels of {predictor.config.gsd:g} m",
             "resampled": job.resampled,
             "range": str(job.values),
             "tiles": len(job.tiles),
             "memory_mb": round(job.memory / 2**20),
-            "seconds": round(seconds, 1),
         }
-    lines = notes(source, job, settings, predictor)
-    lines += [f"{name}: {value}" for name, value in plan.items()]
-    lines.append(f"about {format_seconds(seconds)}; nothing was written")
-    console.emit(plan, as_json=as_json, text="\n".join(lines))
+    shared.show_plan(
+        plan,
+        lambda: predictor(tile, np.zeros((1, 2), np.int64)),
+        len(job.tiles),
+        as_json=as_json,
+        notes=notes(source, job, settings, predictor),
+    )
 
 
 def _infer_many(

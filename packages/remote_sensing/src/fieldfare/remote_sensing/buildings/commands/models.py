@@ -11,6 +11,7 @@ from fieldfare.common import console, efficiency, files
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import available, read_card
 
+from ...commands import card_lines
 from ..export import export_onnx
 from ..network import BuildingNetwork, NetworkConfig, depths_of
 from ..predict import TASK, Predictor, describe, load_model
@@ -23,14 +24,11 @@ def models(as_json: bool) -> None:
     """Print every packaged model's card in short, with what each depth costs."""
     paths = available(TASK).values()
     cards = [read_card(path) for path in paths]
-    lines, listed = [], []
+    lines: list[str] = []
+    listed = []
     for path, card in zip(paths, cards, strict=True):
         costs = depth_costs(NetworkConfig.from_dict(card.config))
-        lines += [card.name, f"  {card.summary}"]
-        lines += [f"  {metric.name}: {metric.value:.4g}" for metric in card.metrics]
-        lines += [f"  {line}" for line in console.table(costs).splitlines()]
-        lines += [f"  trained on: {card.data}", f"  limits: {card.limits}"]
-        lines += [f"  card: {path.with_suffix('.md')}"]
+        lines += card_lines(path, card, console.table(costs).splitlines())
         listed.append(dataclasses.asdict(card) | {"depths": costs})
     console.emit({"models": listed}, as_json=as_json, text="\n".join(lines) or "(none)")
 

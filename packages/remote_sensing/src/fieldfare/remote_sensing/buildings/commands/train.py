@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fieldfare.common import console, files
 from fieldfare.common.errors import InputError
-from fieldfare.common.runtime import resolve_device, resolve_precision
 from fieldfare.common.training import TrainSettings
-from fieldfare.common.weights import ModelCard, save_model_file
+from fieldfare.common.weights import ModelCard
 
+from ... import commands as shared
 from .. import adaptation, label_shift, training
-from ..data import LabelledScene, read_table
 from ..network import BuildingNetwork, NetworkConfig, depths_of
 from ..predict import TASK, describe, load_model
+from ..table import LabelledScene, read_table
 
 DEFAULTS = {"noisy": (2000, 1e-3), "clean": (500, 5e-4)}
 
@@ -29,7 +27,25 @@ def train(table: Path, folder: Path, options: dict[str, Any]) -> None:
     config, start = _network(options)
     scenes = _scenes(table, config, quiet=options["quiet"])
     settings, data = _settings(options, options["steps"], options["learning_rate"]), _data(options)
-    network = training.train(
+    network = _train(config, start, scenes, settings, data, folder, options)
+    if not shared.is_first_process():
+        return
+    how = f"trained by rs-buildings train, loss {data.loss}"
+    target = _save(network, table, scenes, settings, folder, how)
+    console.emit({"model": target}, as_json=options["as_json"], text=str(target))
+
+
+def _train(
+    config: NetworkConfig,
+    start: BuildingNetwork | None,
+    scenes: Sequence[LabelledScene],
+    settings: TrainSettings,
+    data: training.DataSettings,
+    folder: Path,
+    options: dict[str, Any],
+) -> BuildingNetwork:
+    """Plain training, from a model or from the encoder's weights."""
+    return training.train(
         config,
         scenes,
         settings,
@@ -39,11 +55,6 @@ def train(table: Path, folder: Path, options: dict[str, Any]) -> None:
         encoder_weights=options["encoder_weights"],
         quiet=options["quiet"],
     )
-    if not _first_process():
-        return
-    how = f"trained by rs-buildings train, loss {data.loss}"
-    target = _save(network, table, scenes, settings, folder, how)
-    console.emit({"model": target}, as_json=options["as_json"], text=str(target))
 
 
 def adapt(table: Path, folder: Path, options: dict[str, Any]) -> None:
@@ -59,16 +70,7 @@ def adapt(table: Path, folder: Path, options: dict[str, Any]) -> None:
     settings = _settings(options, options["steps"] or steps, options["learning_rate"] or rate)
     data = _data(options)
     if stage == "noisy" or start is None:
-        network = training.train(
-            config,
-            scenes,
-            settings,
-            data,
-            folder,
-            start=start.state_dict() if start else None,
-            encoder_weights=options["encoder_weights"],
-            quiet=options["quiet"],
-        )
+        network = _train(config, start, scenes, settings, data, folder, options)
     else:
         network = adaptation.adapt_clean(
             start,
@@ -79,7 +81,7 @@ def adapt(table: Path, folder: Path, options: dict[str, Any]) -> None:
             folder,
             quiet=options["quiet"],
         )
-    if not _first_process():
+    if not shared.is_first_process():
         return
     how = f"rs-buildings adapt, stage {stage}" + (f", {method}" if stage == "clean" else "")
     target = _save(network, table, scenes, settings, folder, how)
@@ -158,8 +160,6 @@ def _scenes(table: Path, config: NetworkConfig, *, quiet: bool) -> list[Labelled
 
 
 def _settings(options: dict[str, Any], steps: int, learning_rate: float) -> TrainSettings:
-    device = resolve_device(options["device"])
-    precision = resolve_precision(options["precision"], device)
     every = max(1, min(200, steps // 5))
     share = options["encoder_rate"]
     if share is None:
@@ -173,12 +173,7 @@ def _settings(options: dict[str, Any], steps: int, learning_rate: float) -> Trai
         rate_factors=() if share == 1 else (("encoder.", share),),
         clip_norm=1.0,
         ema_decay=0.995,
-        precision="bf16" if precision == torch.bfloat16 else "fp32",
-        device=device.type,
-        devices=options["devices"],
-        num_nodes=options["num_nodes"],
-        workers=options["workers"],
-        seed=options["seed"],
+        **shared.run_settings(options),
         checkpoint_every=every,
         log_every=min(20, every),
         validate_every=every,
@@ -192,11 +187,6 @@ def _data(options: dict[str, Any]) -> training.DataSettings:
         depth_weights=options["depth_weights"],
         edge_weight=options["edge_weight"],
     )
-
-
-def _first_process() -> bool:
-    """The first process writes for all."""
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _save(
@@ -227,7 +217,4 @@ def _save(
         seed=settings.seed,
         date=datetime.date.today().isoformat(),
     )
-    target = folder / "model.safetensors"
-    save_model_file(target, network.state_dict(), card)
-    files.write_text(folder / "model.md", card.to_markdown())
-    return target
+    return shared.save_trained(folder, network, card)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX export of a network, checked against torch before the file is kept."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, RunError
+from ..files import atomic_path
+
+
+def export_onnx(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    target: Path,
+    *,
+    input_names: Sequence[str],
+    output_name: str,
+    dynamic_shapes: dict[str, Any],
+    tolerance: float,
+    install: str,
+) -> float:
+    """Write a network with one output as ONNX, if ONNX Runtime agrees with torch on the inputs.
+
+    Args:
+        network: exported as it is in evaluation, on the CPU; itself unchanged.
+        inputs: for tracing and for the check, real, on the CPU.
+        target: the file, replaced atomically.
+        dynamic_shapes: axes that stay free, by parameter of `forward`; see `torch.onnx.export`.
+        tolerance: allowed difference, as a share of the largest absolute output, at least of 1.
+        install: what pip installs the export packages with: `distribution[extra]`.
+
+    Returns:
+        Largest absolute difference between ONNX Runtime and torch.
+
+    Raises:
+        InputError: the export packages are not installed.
+        RunError: the difference is above the tolerance, or not a number; nothing is written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise InputError(f"export needs: pip install '{install}'") from None
+    network = copy.deepcopy(network).eval().cpu().to(memory_format=torch.contiguous_format)
+    with atomic_path(target) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own notes about names and shapes
+        torch.onnx.export(
+            network,
+            tuple(inputs),
+            temporary,
+            input_names=list(input_names),
+            output_names=[output_name],
+            dynamic_shapes=dynamic_shapes,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        with torch.inference_mode():
+            wanted = network(*inputs).numpy()
+        feed = dict(zip(input_names, (values.numpy() for values in inputs), strict=True))
+        got = session.run([output_name], feed)[0]
+        difference = float(np.abs(got - wanted).max())
+        limit = tolerance * max(1.0, float(np.abs(wanted).max()))
+        if not difference <= limit:
+            raise RunError(
+                f"{target}: ONNX Runtime and torch differ by {difference:.2g}, more than "
+                f"{limit:.2g}; nothing was written"
+            )
+    return difference
