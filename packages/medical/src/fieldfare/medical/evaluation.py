@@ -103,15 +103,22 @@ def evaluate_regions(
 
 
 def evaluate_case(
-    predicted: Path, truth: Path, scheme: str, rules: Rules = Rules(), *, case: str = ""
+    predicted: Path,
+    truth: Path,
+    scheme: str,
+    rules: Rules = Rules(),
+    *,
+    case: str = "",
+    truth_scheme: str | None = None,
 ) -> list[Row]:
     """Compare a label file with the true one.
 
     Args:
         predicted: labels in `scheme`, NIfTI or NRRD.
-        truth: labels in `scheme` on the same grid.
+        truth: labels on the same grid.
         scheme: what the labels mean: brats2020, brats2023 or brats2024.
         case: name for the table; the truth's own where empty.
+        truth_scheme: what the labels of `truth` mean, where it is something else.
 
     Returns:
         The rows WT, TC, ET of `evaluate_regions`.
@@ -120,7 +127,7 @@ def evaluate_case(
         InputError: a file that cannot be read or holds labels outside the scheme, or grids that
             differ; the differences are named.
     """
-    ours, theirs, spacing = _read_pair(predicted, truth, scheme)
+    ours, theirs, spacing = _read_pair(predicted, truth, scheme, truth_scheme or scheme)
     return evaluate_regions(ours, theirs, spacing, rules, case=case or case_name(truth))
 
 
@@ -159,7 +166,7 @@ def agreement(
         raise InputError(f"{consensus}: there are no raters to compare with it; name at least one")
     rows: list[Row] = []
     for rater in raters:
-        ours, theirs, _ = _read_pair(rater, consensus, scheme)
+        ours, theirs, _ = _read_pair(rater, consensus, scheme, scheme)
         values = [dice(a, b, empty=empty) for a, b in zip(ours, theirs, strict=True)]
         rows.append({"rater": case_name(rater), **dict(zip(REGIONS, values, strict=True))})
     means = {region: _mean([row[region] for row in rows]) for region in REGIONS}
@@ -233,7 +240,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
 
 
 def _read_pair(
-    predicted: Path, truth: Path, scheme: str
+    predicted: Path, truth: Path, scheme: str, truth_scheme: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Sequence[float]]:
     """The regions of both files, (3, X, Y, Z) each, and the spacing they share."""
     ours, theirs = read_labels(predicted), read_labels(truth)
@@ -244,8 +251,8 @@ def _read_pair(
             "compare files on one grid"
         )
     regions = [
-        to_regions(volume.data, scheme, source=str(path))
-        for volume, path in ((ours, predicted), (theirs, truth))
+        to_regions(volume.data, meaning, source=path)
+        for volume, meaning, path in ((ours, scheme, predicted), (theirs, truth_scheme, truth))
     ]
     return regions[0], regions[1], theirs.spacing
 
@@ -317,6 +324,7 @@ def draw_boxplot(path: Path, rows: Sequence[Row], rules: Rules = Rules()) -> Non
         "nsd": f"NSD at {rules.tolerance_mm:g} mm",
         "hd95_mm": f"HD95 in mm ({rules.hd})",
     }
+    colours = ("#0072b2", "#c29a00", "#d55e00")  # blue, yellow, red of the report, darker
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (key, title) in zip(figure.subplots(1, len(titles)), titles.items(), strict=True):
@@ -325,9 +333,9 @@ def draw_boxplot(path: Path, rows: Sequence[Row], rules: Rules = Rules()) -> Non
             for region in REGIONS
         ]
         axes.boxplot(values, widths=0.5, showfliers=False, medianprops={"color": "black"})
-        for place, points in enumerate(values, start=1):
+        for place, (points, colour) in enumerate(zip(values, colours, strict=True), start=1):
             # Every case is shown: a box of few cases says little.
-            axes.plot([place] * len(points), points, "o", markersize=4, alpha=0.5)
+            axes.plot([place] * len(points), points, "o", markersize=4, alpha=0.6, color=colour)
         axes.set_xticks(range(1, len(REGIONS) + 1))
         axes.set_xticklabels(
             [f"{name}\nn = {len(points)}" for name, points in zip(REGIONS, values, strict=True)]

@@ -252,8 +252,11 @@ def read_sidecar(segmentation: Path) -> dict[str, Any] | None:
     return content
 
 
-def resolve_scheme(segmentation: Path, given: str | None) -> str:
+def resolve_scheme(segmentation: Path, given: str | None, *, option: str = "--labels") -> str:
     """The scheme of a label file: as given, or else as its JSON file says.
+
+    Args:
+        option: by which the user gives it, for the message.
 
     Raises:
         InputError: neither says it, or the two contradict each other.
@@ -263,11 +266,11 @@ def resolve_scheme(segmentation: Path, given: str | None) -> str:
     if given and recorded and given != recorded:
         raise InputError(
             f"{segmentation}: {sidecar_path(segmentation).name} says {recorded}, not {given}; "
-            f"give --labels {recorded} or correct that file"
+            f"give {option} {recorded} or correct that file"
         )
     scheme = given or recorded
     if scheme is None:
         raise InputError(
-            f"{segmentation}: what its labels mean is not known; give --labels {'|'.join(SCHEMES)}"
+            f"{segmentation}: what its labels mean is not known; give {option} {'|'.join(SCHEMES)}"
         )
     return scheme

@@ -3,6 +3,7 @@
 
 from .aspp import ASPP
 from .attention import EfficientChannelAttention, SqueezeExcite, eca_kernel
+from .depthwise import DepthwiseConv
 from .mbconv import MBConv
 from .nd import adaptive_avg_pool, convolution, normalisation
 from .reversible import MEMORY_MODES, ReversibleStage
@@ -10,6 +11,7 @@ from .reversible import MEMORY_MODES, ReversibleStage
 __all__ = [
     "ASPP",
     "MEMORY_MODES",
+    "DepthwiseConv",
     "EfficientChannelAttention",
     "MBConv",
     "ReversibleStage",

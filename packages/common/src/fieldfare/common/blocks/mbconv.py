@@ -8,6 +8,7 @@ project linearly by 1x1x1. There is no shortcut here: the network around it has 
 from torch import Tensor, nn
 
 from .attention import EfficientChannelAttention, SqueezeExcite
+from .depthwise import DepthwiseConv
 from .nd import convolution, normalisation
 
 ATTENTIONS = ("none", "se", "eca")
@@ -44,7 +45,7 @@ class MBConv(nn.Module):
             convolution(ndim, channels, hidden, 1, bias=False),
             normalisation(norm, ndim, hidden),
             nn.SiLU(),
-            convolution(ndim, hidden, hidden, 3, padding=1, groups=hidden, bias=False),
+            DepthwiseConv(hidden, ndim=ndim),
             normalisation(norm, ndim, hidden),
             nn.SiLU(),
         ]

@@ -162,7 +162,8 @@ def _resampled(dataset: DatasetReader, ratio_x: float, ratio_y: float) -> Warped
         transform=dataset.transform * scale,
         width=width,
         height=height,
-        resampling=Resampling.bilinear,
+        # As in training (`table.LabelledScene.read`).
+        resampling=Resampling.average if min(ratio_x, ratio_y) < 1 else Resampling.bilinear,
         add_alpha=not any(kind.name == "alpha" for kind in dataset.colorinterp),
         warp_mem_limit=64,
     )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks for brain tumour segmentation, one architecture a file."""

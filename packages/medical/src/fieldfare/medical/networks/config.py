@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a network, but for its weights; the presets by name."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..cases import MODALITIES
+from ..regions import REGIONS
+
+ARCHITECTURES = ("reversible_unet", "resunet_aspp")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything but the weights.
+
+    Attributes:
+        architecture: one of `ARCHITECTURES`.
+        ndim: 3 for volumes, 2 for axial slices.
+        modalities: of the input, in this order.
+        regions: of the output, in this order.
+        spacing: of the grid the network works on, mm along every axis; images are resampled to it.
+        channels: of each level, finest first.
+        blocks: of each level on the way down (reversible_unet).
+        decoder_blocks: of each level on the way up, finest first, one fewer than levels
+            (reversible_unet).
+        expansion: hidden channels of a mobile inverted bottleneck for each of its input.
+        norm: `group` or `instance`.
+        attention: `none`, `se` or `eca`.
+        dropout: inside the branches (reversible_unet), after the pyramid (resunet_aspp).
+        deep_supervision: with a head at each level of the decoder.
+        modality_dropout: trained to do without some of the modalities.
+        encoder: timm's name of the encoder (resunet_aspp in 2D); own blocks when empty.
+    """
+
+    architecture: str = "reversible_unet"
+    ndim: int = 3
+    modalities: tuple[str, ...] = MODALITIES
+    regions: tuple[str, ...] = REGIONS
+    spacing: float = 1.0
+    channels: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: tuple[int, ...] = (1, 2, 2, 4)
+    decoder_blocks: tuple[int, ...] = (1, 1, 1)
+    expansion: int = 4
+    norm: str = "group"
+    attention: str = "none"
+    dropout: float = 0.0
+    deep_supervision: bool = False
+    modality_dropout: bool = False
+    encoder: str = ""
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}"
+            )
+        if self.ndim not in (2, 3):
+            raise ValueError(f"ndim must be 2 or 3, got {self.ndim}")
+        if self.encoder and self.ndim != 2:
+            raise ValueError(f"encoder {self.encoder!r}: timm's encoders are 2D, ndim is 3")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":
+        """Read what `to_dict` wrote."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+_PAPER = NetworkConfig()
+_SLICES = NetworkConfig(
+    "resunet_aspp",
+    ndim=2,
+    channels=(16, 32, 64, 128, 256),
+    encoder="efficientnet_b0",
+    attention="se",
+)
+
+PRESETS = {
+    "reversible": _PAPER,
+    "reversible_deep": replace(_PAPER, blocks=(2, 3, 3, 4), decoder_blocks=(1, 1, 1)),
+    "reversible_wide": replace(_PAPER, channels=(64, 128, 256, 512)),
+    "reversible_small": replace(
+        _PAPER,
+        spacing=2.0,
+        channels=(16, 32, 96, 192),
+        blocks=(1, 2, 3, 3),
+        expansion=2,
+        deep_supervision=True,
+    ),
+    "resunet_aspp": _SLICES,
+    "resunet_aspp_small": replace(
+        _SLICES, spacing=2.0, encoder="tf_efficientnet_lite0", channels=(16, 32, 64, 128)
+    ),
+    "resunet_aspp_3d": replace(_SLICES, ndim=3, encoder="", channels=(24, 48, 96, 160)),
+}
+"""`reversible` is what Pendse et al. 2021 (arXiv 2104.09648) describe as far as their abstract
+tells; `reversible_deep` has 25 % more blocks, `reversible_wide` twice the channels. The `small`
+ones are those of the packaged weights."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synthetic labelled cases: healthy anatomy, lesions, contrasts."""

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gliomas drawn at random.
+
+Labels are those of BraTS 2023: necrotic or non-enhancing core 1, oedema 2, enhancing tumour 3.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .anatomy import Anatomy, Atlas, Pose, Push
+from .noise import Field, Grid
+
+CORE, OEDEMA, ENHANCING = 1, 2, 3
+
+KINDS = {"ring": 0.28, "solid": 0.10, "patchy": 0.22, "non-enhancing": 0.30, "cystic": 0.10}
+"""Share of lesions: necrotic core in an enhancing rim; enhancing throughout; enhancing here and
+there; none enhancing; a cyst, whose wall enhances in half of the cases."""
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What is drawn before the anatomy is known.
+
+    Attributes:
+        kind: of `KINDS`.
+        centre: mm from the field of view's first voxel.
+        radius: of the core, mm.
+        oedema: how far the oedema reaches beyond the core, mm.
+        shift: mass effect, mm.
+        enhances: whether any of it does.
+    """
+
+    kind: str
+    centre: NDArray[np.float64]
+    radius: float
+    oedema: float
+    shift: float
+    enhances: bool
+
+    def push(self) -> Push:
+        """Its mass effect."""
+        return Push(self.centre, self.radius, self.shift)
+
+
+@dataclass
+class Tumour:
+    """Lesions on the phantom's grid.
+
+    Attributes:
+        labels: (X, Y, Z) uint8.
+        fractions: (3, X, Y, Z) in [0, 1] of core, oedema, enhancing tumour, soft at the borders.
+        kind: of the largest lesion.
+    """
+
+    labels: NDArray[np.uint8]
+    fractions: Field
+    kind: str
+
+
+def plan_lesions(rng: np.random.Generator, pose: Pose, atlas: Atlas) -> list[Lesion]:
+    """One lesion, seldom two, or several small ones; the first is the largest."""
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    enhances = kind in ("ring", "solid", "patchy") or (kind == "cystic" and rng.random() < 0.5)
+    drawn = rng.random()
+    count = 1 if drawn < 0.78 else 2 if drawn < 0.9 else int(rng.integers(3, 6))
+    largest = 24.0 if count < 3 else 10.0
+    lesions: list[Lesion] = []
+    for number in range(count):
+        # The others of a case mostly lie near the first.
+        begin = atlas.white[rng.integers(len(atlas.white))]
+        centre = pose.to_phantom(begin)
+        if number and rng.random() < 0.5:
+            centre = lesions[0].centre + rng.normal(0, 20, 3)
+        radius = float(rng.uniform(6, largest) if number == 0 else rng.uniform(3, 9))
+        oedema = float(rng.gamma(1.8, 4.5) * (0.6 if kind == "non-enhancing" else 1))
+        shift = float(rng.uniform(0, 0.4) * radius)
+        lesions.append(Lesion(kind, centre, radius, oedema, shift, enhances))
+    return lesions
+
+
+def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, lesions: list[Lesion]) -> Tumour:
+    """Draw lesions into an anatomy, which stays as it is."""
+    fractions = np.zeros((3, *anatomy.grid.shape), np.float32)
+    for lesion in reversed(lesions):
+        _draw(rng, anatomy, lesion, fractions)
+    total = fractions.sum(axis=0)
+    labels = np.where(total > 0.5, fractions.argmax(axis=0) + 1, 0).astype(np.uint8)
+    if rng.random() < 0.7:  # raters and networks leave no crumbs
+        parts, count = ndimage.label(labels > 0)
+        sizes = np.bincount(parts.ravel())
+        crumbs = sizes * anatomy.grid.spacing**3 < 60
+        crumbs[1 + sizes[1:].argmax() if count else 0] = False
+        crumbs[0] = False
+        labels[crumbs[parts]] = 0
+    return Tumour(labels, fractions, lesions[0].kind)
+
+
+def _draw(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, fractions: Field) -> None:
+    """Lay a lesion over the fractions (3, X, Y, Z) of those drawn before."""
+    near = _around(anatomy.grid, lesion)
+    if near is None:
+        return
+    grid, part = near
+    away = grid.points() - lesion.centre.astype(np.float32).reshape(3, 1, 1, 1)
+    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] * np.exp(rng.normal(0, 0.22, 3))
+    distance = np.sqrt((np.tensordot(axes.astype(np.float32).T, away, 1) ** 2).sum(axis=0))
+    rough = rng.uniform(0.5, 1.5)
+    distance *= np.exp(rough * (0.18 * grid.noise(rng, 20) + 0.09 * grid.noise(rng, 8)))
+
+    grey, white, fluid = (anatomy[name][part] for name in ("grey", "white", "fluid"))
+    ventricle = fluid * anatomy.deep[part]
+    sulci = fluid - ventricle
+    # Tumour stops at ventricles and fills the sulci that it swells into, here and there.
+    solid = np.clip(grey + white + sulci * rng.uniform(0, 1) - 0.3 * ventricle, 0, 1)
+    solid = np.clip(1.6 * solid - 0.3, 0, 1)
+    soft = grid.spacing + rng.uniform(0, 2.5)
+    core = _inside(lesion.radius - distance, grid.spacing + rng.uniform(0, 1)) * solid
+
+    # Oedema follows white matter in fingers and hardly enters the cortex.
+    tract = grid.blur(white, 1.2)
+    ease = rng.uniform(0, 0.5) + tract + 0.3 * grid.noise(rng, 12)
+    reach = lesion.oedema * np.clip(ease, 0.02, 2)
+    wet = np.clip(white + rng.uniform(0.2, 0.9) * grey + core, 0, 1)
+    whole = np.maximum(core, _inside(lesion.radius + reach - distance, soft) * wet)
+
+    enhancing = core * _enhancement(rng, grid, lesion, distance)
+    found = np.stack([core - enhancing, np.clip(whole - core, 0, 1), enhancing])
+    fractions[(slice(None), *part)] *= 1 - found.sum(axis=0).clip(0, 1)
+    fractions[(slice(None), *part)] += found
+
+
+def _around(grid: Grid, lesion: Lesion) -> tuple[Grid, tuple[slice, ...]] | None:
+    """The part of a grid that a lesion can reach, and where it lies in it."""
+    reach = 2.2 * lesion.radius + 2.5 * lesion.oedema + 6
+    first, last = [], []
+    for axis, length in enumerate(grid.shape):
+        middle = lesion.centre[axis] / grid.spacing - grid.first[axis]
+        first.append(max(0, int(middle - reach / grid.spacing)))
+        last.append(min(length, int(middle + reach / grid.spacing) + 2))
+    shape = tuple(b - a for a, b in zip(first, last, strict=True))
+    if min(shape) < 2:
+        return None
+    begin = tuple(a + b for a, b in zip(grid.first, first, strict=True))
+    part = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    return Grid(begin, shape, grid.spacing), part  # type: ignore[arg-type]
+
+
+def _enhancement(
+    rng: np.random.Generator, grid: Grid, lesion: Lesion, distance: Field
+) -> Field | float:
+    """Share of the core that enhances, (X, Y, Z) in [0, 1]."""
+    if not lesion.enhances:
+        return 0.0
+    if lesion.kind in ("ring", "cystic"):
+        widest = 6.0 if lesion.kind == "ring" else 3.0
+        thickness = rng.uniform(1.5, widest) * np.exp(0.4 * grid.noise(rng, 12))
+        share = _inside(distance - (lesion.radius - thickness), grid.spacing)
+        if rng.random() < 0.5:  # the ring is broken
+            share = share * _inside(2 + 4 * grid.noise(rng, 16), 2.0)
+        return share
+    if lesion.kind == "solid":
+        return _inside(4 + 3 * grid.noise(rng, 9), 2.0)
+    return _inside(rng.uniform(-4, 2) + 4 * grid.noise(rng, rng.uniform(6, 14)), 2.0)
+
+
+def _inside(depth: Field, width: float) -> Field:
+    """1 where a depth in mm is positive, 0 where negative, a ramp of `width` mm between."""
+    return np.asarray(np.clip(depth / width + 0.5, 0, 1), np.float32)
