@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--preset", default="reversible")
     parser.add_argument("--side", type=int, default=64, help="Of the patch, voxels.")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--default-allocator", action="store_true", help="See step_memory.py.")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     if options.side % 8:
@@ -142,7 +143,15 @@ def main() -> None:
     print(f"{options.batch} x {' x '.join(map(str, size))}")
     print(f"{'network':36s} parameters  kept MiB  peak MiB  CPU s  to reversible")
     for name, build in networks(options.preset).items():
-        row = in_a_process(partial(training_step, build, size, batch=options.batch))
+        row = in_a_process(
+            partial(
+                training_step,
+                build,
+                size,
+                batch=options.batch,
+                default_allocator=options.default_allocator,
+            )
+        )
         if row is None:
             print(f"{name:36s} did not fit into this machine's memory")
             continue

@@ -237,4 +237,4 @@ def test_shifting_the_tile_grid_changes_little_of_the_packaged_models_mask(tmp_p
             masks.append(source.read(1))
     # Measured 0.8 to 1.1 %: where the model hesitates, what else a tile shows decides.
     for one, other in itertools.combinations(masks, 2):
-        assert (one != other).mean() < 0.015
+        assert (one != other).mean() < 0.01

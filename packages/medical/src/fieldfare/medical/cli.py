@@ -92,7 +92,7 @@ def main() -> None:
 @click.option(
     "--tile",
     type=click.IntRange(min=16),
-    help="Longest side of a tile, in voxels of the model. [default: as memory allows, up to 128]",
+    help="Longest side of a tile, in voxels of the model. [default: as in training, or less]",
 )
 @click.option(
     "--overlap",
@@ -307,28 +307,16 @@ def phantom(output: Path, **options: Any) -> None:
     type=click.Choice(SCHEMES),
     help="The same of TRUTH. [default: as the JSON file beside it says, or --labels]",
 )
-@one_of(
-    "--hd",
-    ["max", "pooled"],
-    "HD95: the larger of the two directed percentiles, or one of all distances together.",
-)
+@one_of("--hd", ["max", "pooled"], "HD95: the larger of two directed percentiles, or one of all.")
 @one_of(
     "--empty",
     ["nan", "brats"],
     "Empty regions: no value, or by BraTS Dice 1, HD95 0 (both empty), 0 and 373 mm (one).",
 )
 @click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Of the surface Dice (NSD), mm.",
+    "--tolerance", type=click.FloatRange(0), default=1.0, show_default=True, help="Of the NSD, mm."
 )
-@one_of(
-    "--lesions",
-    ["brats2023", "one_to_one"],
-    "How lesions are paired; one_to_one is the scoring of BraTS 2026.",
-)
+@one_of("--lesions", ["brats2023", "one_to_one"], "How lesions are paired; one_to_one as in 2026.")
 @click.option(
     "--dilation", type=click.IntRange(min=0), default=3, show_default=True, help="Of brats2023."
 )

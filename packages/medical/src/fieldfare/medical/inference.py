@@ -164,12 +164,13 @@ def plan(
         InputError: nothing fits into `settings.max_memory`.
     """
     preferred = "fp32" if predictor.dtype == planning.DTYPES["fp32"] else "bf16"
+    trained = predictor.config.patch if predictor.ndim == 3 else ()
     lower = preferred == "fp32" and settings.precision == "auto"
     return planning.plan_case(
         job.prepared.images.shape[1:],
         predictor,
         limit=settings.max_memory,
-        tile=settings.tile,
+        tile=settings.tile or max(trained, default=None),
         overlap=settings.overlap,
         batch=settings.batch,
         precisions=(preferred, "bf16") if lower else (preferred,),

@@ -103,8 +103,9 @@ def predict_logits(
         slices = np.ascontiguousarray(np.moveaxis(image, -1, 0))
         parts = [predict(slices[first : first + SLICES]) for first in range(0, len(slices), SLICES)]
         return np.moveaxis(np.concatenate(parts), 0, -1)
-    tile = [min(length, VALIDATION_TILE) for length in image.shape[1:]]
-    overlap = [side // 4 for side in tile]
+    longest = max(config.patch, default=VALIDATION_TILE)
+    tile = [min(length, longest) for length in image.shape[1:]]
+    overlap = [side // 2 if config.patch else side // 4 for side in tile]
     return sliding(predict, image, tile=tile, overlap=overlap, channels=len(config.regions))
 
 

@@ -31,6 +31,8 @@ LIMITS = (
 def train(table: Path, folder: Path, options: dict[str, Any]) -> None:
     """Train, then write `model.safetensors` with its card."""
     config, start = _network(options)
+    data = _data(options, config)
+    config = dataclasses.replace(config, patch=data.size)
     cases = read_table(
         table,
         scheme=options["labels"],
@@ -43,7 +45,7 @@ def train(table: Path, folder: Path, options: dict[str, Any]) -> None:
         config,
         cases,
         settings,
-        _data(options, config),
+        data,
         folder,
         start=start.state_dict() if start else None,
         memory=options["memory"],

@@ -31,6 +31,8 @@ class NetworkConfig:
         dropout: inside the branches (reversible_unet), after the pyramid (resunet_aspp).
         deep_supervision: with a head at each level of the decoder.
         modality_dropout: trained to do without some of the modalities.
+        patch: sides of the patches it was trained on, in its voxels; tiles of inference are no
+            larger in 3D, for the group norms' statistics go with the size. Unknown when empty.
         encoder: timm's name of the encoder (resunet_aspp in 2D); own blocks when empty.
     """
 
@@ -49,6 +51,7 @@ class NetworkConfig:
     deep_supervision: bool = False
     modality_dropout: bool = False
     encoder: str = ""
+    patch: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -67,7 +70,8 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":
         """Read what `to_dict` wrote."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        listed: dict[str, Any] = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **listed})
 
 
 _PAPER = NetworkConfig()

@@ -8,6 +8,7 @@ timm's and sees axial slices; in 3D its place is taken by residual blocks.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -159,7 +160,7 @@ class _BlockEncoder(nn.Module):
 
 
 def _attention(name: str, channels: int) -> nn.Module:
-    kinds = {
+    kinds: dict[str, Callable[[], nn.Module]] = {
         "none": nn.Identity,
         "se": lambda: SqueezeExcite(channels),
         "eca": lambda: EfficientChannelAttention(channels),

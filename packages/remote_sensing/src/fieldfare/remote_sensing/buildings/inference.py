@@ -23,6 +23,7 @@ from ..geotiff import BLOCK, provenance_tags, write_geotiff
 from ..raster import GDAL_CACHE_MB, Scene, ValueRange, fill_missing
 from ..rows import RowStore, kept_rows
 from .footprints import FULL, MISSING, FootprintSettings, extract
+from .network import STRIDES
 from .predict import TASK, Predictor, load_predictor
 from .scenes import open_at, value_range
 from .vectors import write_footprints
@@ -41,7 +42,7 @@ class InferSettings:
         window: (row, column, height, width) of the scene, in its own pixels.
         gsd: metres per pixel of a scene without CRS; that of the model when None.
         tile, overlap: in pixels of the model.
-        origin: where the tile grid starts, in pixels; every origin gives nearly the same result.
+        origin: where the tile grid starts, in pixels, see `shift`.
         batch: tiles predicted together; chosen by device when None.
     """
 
@@ -66,6 +67,16 @@ class InferSettings:
             raise InputError(f"--gsd {self.gsd}: must be above 0, metres per pixel")
         if not 0 < self.footprints.threshold < 1:
             raise InputError(f"--threshold {self.footprints.threshold}: must lie between 0 and 1")
+
+    @property
+    def shift(self) -> tuple[int, int]:
+        """The origin, rounded down to the network's coarsest stride.
+
+        What a network gives for a pixel depends on where the pixel lies within that stride: with
+        all tiles at its multiples it is the same in every grid.
+        """
+        row, column = (start - start % STRIDES[-1] for start in self.origin)
+        return row, column
 
     def predictor(self) -> Predictor:
         """The model, loaded."""
@@ -150,7 +161,7 @@ def _window(scene: Scene, path: Path, window: tuple[int, int, int, int] | None) 
 
 
 def _tiles(scene: Scene, settings: InferSettings) -> Plan:
-    shift = settings.origin
+    shift = settings.shift
     return plan(
         (scene.dataset.height + shift[0], scene.dataset.width + shift[1]),
         settings.tile,
@@ -211,7 +222,7 @@ def _predict_rows(
     progress: Callable[[int, int], None],
 ) -> None:
     """Stream the tiles of a scene; finished rows of probabilities go to the store."""
-    scene, shift = job.scene, settings.origin
+    scene, shift = job.scene, settings.shift
     span = np.float32(job.values.high - job.values.low)
 
     def read(start: tuple[int, ...]) -> np.ndarray | None:
