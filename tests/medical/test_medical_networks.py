@@ -39,7 +39,7 @@ def gradients(network: Any, image: Tensor) -> dict[str, Tensor]:
         ("reversible_wide", 5_983_491),
         ("reversible_small", 419_145),
         ("resunet_aspp", 8_571_736),
-        ("resunet_aspp_small", 1_111_111),
+        ("resunet_aspp_small", 1_747_981),
         ("resunet_aspp_3d", 5_137_952),
     ],
 )
