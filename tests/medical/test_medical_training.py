@@ -233,7 +233,6 @@ def test_the_command_writes_a_model_with_its_card(table, tmp_path, monkeypatch):
     [
         (["--labels", "brats2020"], "holds 3, not in brats2020"),
         ([], "give --labels"),
-        (["--labels", "brats2023", "--preset", "huge"], "--preset huge: choose one of"),
         (["--labels", "brats2023", "--fold", "3/2"], "--fold 3/2"),
     ],
 )

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fieldfare.common import console, files
-from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device, resolve_precision
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard, save_model_file
@@ -72,8 +71,6 @@ def _network(options: Mapping[str, Any]) -> tuple[NetworkConfig, nn.Module | Non
         start, _ = load_model(options["init"])
         config: Any = start.config
         return dataclasses.replace(config, **changes), start
-    if options["preset"] not in PRESETS:
-        raise InputError(f"--preset {options['preset']}: choose one of {', '.join(PRESETS)}")
     return dataclasses.replace(PRESETS[options["preset"]], **changes), None
 
 
@@ -136,7 +133,7 @@ def _card(
         ),
         training=(
             f"trained by med-seg train, Dice and cross-entropy of each region; {settings.steps} "
-            f"steps of {settings.batch_size} patches of {'x'.join(map(str, options['patch']))}, "
+            f"steps of {settings.batch_size} patches of {'x'.join(map(str, config.patch))}, "
             f"learning rate {settings.learning_rate:g}, {settings.precision}, {settings.device}"
             + (f"; modalities dropped in {lacking:.0%} of the patches" if lacking else "")
             + (f"; from {Path(options['init']).name}" if options["init"] else "")
