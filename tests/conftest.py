@@ -2,6 +2,7 @@
 """What all tests share: how Hypothesis runs, and the folders of data too large to keep here."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ except ModuleNotFoundError:  # a package whose tests do without it
 else:
     settings.register_profile("fieldfare", deadline=None)  # no test depends on the clock
     settings.load_profile("fieldfare")
+
+# A run started in the background ignores Ctrl-C, and so would the commands that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _folder(variable: str) -> Path:
