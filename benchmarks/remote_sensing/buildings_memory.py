@@ -56,11 +56,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def write_scene(path: Path, side: int, town: np.ndarray, *, every: int) -> None:
-    """A tiled RGB scene of 0.15 m in UTM; each `every`-th place of it holds the town."""
+    """A tiled RGB scene of 0.3 m in UTM; each `every`-th place of it holds the town."""
     height, width = town.shape[1:]
     profile = {"driver": "GTiff", "count": 3, "height": side, "width": side, "dtype": "uint8"}
     profile |= {"tiled": True, "compress": "lzw", "sparse_ok": True, "bigtiff": "yes", "nodata": 0}
-    profile |= {"crs": "EPSG:32636", "transform": rasterio.Affine(0.15, 0, 4e5, 0, -0.15, 4e4)}
+    profile |= {"crs": "EPSG:32636", "transform": rasterio.Affine(0.3, 0, 4e5, 0, -0.3, 4e4)}
     number = 0
     with rasterio.open(path, "w", **profile) as sink:
         for top in range(0, side, height):

@@ -46,7 +46,7 @@ def evaluate(predicted: Path, truth: Path, options: dict[str, Any]) -> None:
     # All before the first case, so that a long run does not end at its last for want of a scheme.
     schemes = [_schemes(ours, theirs, options) for ours, theirs in pairs]
     rows: list[evaluation.Row] = []
-    with Progress("compare", len(pairs), quiet=options["quiet"]) as bar:
+    with Progress("compare", len(pairs), unit="case", quiet=options["quiet"]) as bar:
         for (ours, theirs), (scheme, meant) in zip(pairs, schemes, strict=True):
             rows += evaluation.evaluate_case(ours, theirs, scheme, rules, truth_scheme=meant)
             bar.update(len(rows) // 3)
