@@ -274,6 +274,7 @@ def test_interrupted_run_leaves_nothing(
     assert not list(out.iterdir())
 
 
+@pytest.mark.slow
 def test_several_cases_go_into_a_folder_and_one_bad_case_stops_no_other(
     model: Path, tmp_path: Path
 ) -> None:

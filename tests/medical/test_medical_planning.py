@@ -149,6 +149,7 @@ print(max(plan.tile), plan.predicted_bytes, memory.peak(), settings.max_memory)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="NOT CHECKED: takes Linux")
 def test_measured_peak_stays_within_what_was_allowed(tmp_path: Path) -> None:
     arguments = [str(Path(__file__).parent), str(tmp_path), str(250 * MIB)]
