@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows as columns: arrays for the models, an Arrow table for files."""
+
+import socket
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from . import flow_state as fs
+from .table import EndedFlows
+
+
+@dataclass(frozen=True)
+class FlowBatch:
+    """N flows, with their first packets where they were asked for.
+
+    The forward direction is that of the flow's first packet.
+
+    Attributes:
+        flow_id: (N,) int64, unique in a stream, in order of the flows' first packets.
+        family: (N,) uint8, 4 or 6.
+        src_ip: (N, 16) uint8, the address that sent the first packet; IPv4 in the first 4 bytes.
+        dst_ip: (N, 16) uint8.
+        src_port: (N,) uint16; 0 where the protocol has no ports.
+        dst_port: (N,) uint16.
+        protocol: (N,) uint8, number of the transport protocol.
+        start: (N,) int64, time of the earliest packet, nanoseconds since 1970 (UTC).
+        end: (N,) int64, time of the latest packet.
+        packets_fwd: (N,) int64.
+        packets_bwd: (N,) int64.
+        bytes_fwd: (N,) int64, lengths of the IP packets in all (IPFIX octetDeltaCount).
+        bytes_bwd: (N,) int64.
+        end_reason: (N,) uint8, index into `flow_state.END_REASONS`.
+        first_packets: the first packets of all these flows.
+    """
+
+    flow_id: np.ndarray
+    family: np.ndarray
+    src_ip: np.ndarray
+    dst_ip: np.ndarray
+    src_port: np.ndarray
+    dst_port: np.ndarray
+    protocol: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    packets_fwd: np.ndarray
+    packets_bwd: np.ndarray
+    bytes_fwd: np.ndarray
+    bytes_bwd: np.ndarray
+    end_reason: np.ndarray
+    first_packets: "FirstPackets"
+
+    def __len__(self) -> int:
+        return len(self.flow_id)
+
+
+@dataclass(frozen=True)
+class FirstPackets:
+    """M packets, in order of flow and then of arrival; at most `keep_packets` of a flow.
+
+    Attributes:
+        flow: (M,) int64, row of the flow in its batch.
+        time: (M,) int64, nanoseconds since 1970 (UTC).
+        backward: (M,) bool, sent against the flow's direction.
+        bytes: (M,) int64, length of the IP packet.
+        transport: (M,) int64, bytes from the IP header to the transport header; may lie beyond
+            what is kept.
+        header: (M,) int64, bytes of data that are IP and transport headers.
+        payload: (M,) int64, bytes of data behind them that are payload.
+        payload_length: (M,) int64, length of the payload in the packet itself.
+        data: (M, keep_header + keep_payload) uint8, from the IP header on: headers, payload, zeros.
+    """
+
+    flow: np.ndarray
+    time: np.ndarray
+    backward: np.ndarray
+    bytes: np.ndarray
+    transport: np.ndarray
+    header: np.ndarray
+    payload: np.ndarray
+    payload_length: np.ndarray
+    data: np.ndarray
+
+
+def to_batch(ended: EndedFlows) -> FlowBatch:
+    """Columns of flows that have left the table; the forward direction comes first."""
+    keys, totals = ended.keys, ended.totals
+    swapped = ended.links[:, fs.SWAPPED].astype(bool)
+    first, second = _addresses(keys[:, 0:4]), _addresses(keys[:, 4:8])
+    ports = keys[:, 8]
+    low, high = (ports >> 16).astype(np.uint16), (ports & 0xFFFF).astype(np.uint16)
+    turned = swapped[:, None]
+    kept = ended.kept
+    return FlowBatch(
+        flow_id=totals[:, fs.NUMBER],
+        family=(keys[:, 9] >> 8).astype(np.uint8),
+        src_ip=np.where(turned, second, first),
+        dst_ip=np.where(turned, first, second),
+        src_port=np.where(swapped, high, low),
+        dst_port=np.where(swapped, low, high),
+        protocol=(keys[:, 9] & 0xFF).astype(np.uint8),
+        start=totals[:, fs.START],
+        end=totals[:, fs.LAST],
+        packets_fwd=totals[:, fs.PACKETS_FORWARD],
+        packets_bwd=totals[:, fs.PACKETS_BACKWARD],
+        bytes_fwd=totals[:, fs.BYTES_FORWARD],
+        bytes_bwd=totals[:, fs.BYTES_BACKWARD],
+        end_reason=ended.links[:, fs.REASON].astype(np.uint8),
+        first_packets=FirstPackets(
+            flow=ended.kept_flow,
+            time=kept[:, fs.KEPT_TIME],
+            backward=kept[:, fs.KEPT_DIRECTION].astype(bool),
+            bytes=kept[:, fs.KEPT_BYTES],
+            transport=kept[:, fs.KEPT_TRANSPORT],
+            header=kept[:, fs.KEPT_HEADER],
+            payload=kept[:, fs.KEPT_PAYLOAD],
+            payload_length=kept[:, fs.KEPT_PAYLOAD_LENGTH],
+            data=ended.kept_bytes,
+        ),
+    )
+
+
+def _addresses(words: np.ndarray) -> np.ndarray:
+    """(N, 4) words as (N, 16) bytes in network order."""
+    return np.ascontiguousarray(words.astype(">u4")).view(np.uint8).reshape(-1, 16)
+
+
+def address_text(addresses: np.ndarray, family: np.ndarray) -> list[str]:
+    """Addresses as text.
+
+    Args:
+        addresses: (N, 16) uint8.
+        family: (N,) uint8, 4 or 6.
+    """
+    return [
+        socket.inet_ntop(socket.AF_INET, address.tobytes()[:4])
+        if version == 4
+        else socket.inet_ntop(socket.AF_INET6, address.tobytes())
+        for address, version in zip(addresses, family.tolist(), strict=True)
+    ]
+
+
+def to_seconds(times: np.ndarray) -> np.ndarray:
+    """Nanoseconds, int64, as seconds, float64; rounded once, so that whole microseconds stay so."""
+    whole, rest = np.divmod(times, 1_000_000_000)
+    return whole + rest / 1e9
+
+
+def to_table(batch: FlowBatch) -> pa.Table:
+    """The columns of a flow table: addresses as text, times as seconds since 1970 (UTC), float64.
+
+    float64 keeps a time of this century to a quarter of a microsecond.
+    """
+    columns = {
+        "src_ip": pa.array(address_text(batch.src_ip, batch.family), pa.string()),
+        "src_port": pa.array(batch.src_port),
+        "dst_ip": pa.array(address_text(batch.dst_ip, batch.family), pa.string()),
+        "dst_port": pa.array(batch.dst_port),
+        "protocol": pa.array(batch.protocol),
+        "start": pa.array(to_seconds(batch.start)),
+        "end": pa.array(to_seconds(batch.end)),
+        "packets_fwd": pa.array(batch.packets_fwd),
+        "packets_bwd": pa.array(batch.packets_bwd),
+        "bytes_fwd": pa.array(batch.bytes_fwd),
+        "bytes_bwd": pa.array(batch.bytes_bwd),
+    }
+    return pa.table(columns)

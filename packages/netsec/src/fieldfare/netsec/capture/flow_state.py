@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arrays behind the flow table, and the steps that keep them linked; compiled.
+
+A flow lives in a slot. Slots in use are found by a hash with chains and stand in one of two lists
+by their latest packet: open flows, and TCP connections that have been closed. The first packets of
+a flow lie in places of equal size, chained from the slot.
+"""
+
+from typing import Any, NamedTuple
+
+from .compiled import compiled
+
+(START, LAST, PACKETS_FORWARD, PACKETS_BACKWARD, BYTES_FORWARD, BYTES_BACKWARD, NUMBER) = range(7)
+TOTALS = 7
+"""Columns of `totals`: times in nanoseconds, counts, the flow's number by first packet."""
+
+CHAIN, PREVIOUS, NEXT, CLOSING, SWAPPED, REASON, KEPT, FIRST_KEPT, LAST_KEPT = range(9)
+LINKS = 9
+"""Columns of `links`: next slot with the same hash, neighbours by latest packet, TCP end seen (bits
+FIN_FORWARD, FIN_BACKWARD, CLOSED), whether the first packet went from the key's second end to its
+first, why the flow ended, and the chain of its kept packets."""
+
+FIN_FORWARD, FIN_BACKWARD, CLOSED = 1, 2, 4
+
+AT_END, IDLE, ACTIVE, TCP_END, EVICTED = 0, 1, 2, 3, 4
+END_REASONS = ("end of capture", "idle", "active timeout", "tcp end", "evicted")
+
+(KEPT_TIME, KEPT_DIRECTION, KEPT_BYTES, KEPT_TRANSPORT, KEPT_HEADER, KEPT_PAYLOAD,
+ KEPT_PAYLOAD_LENGTH) = range(7)  # fmt: skip
+KEPT_FIELDS = 7
+"""Columns of `kept`: nanoseconds, 0 forward or 1 backward, length of the IP packet, bytes from the
+IP header to the transport header, bytes kept of the headers and of the payload, length of the
+payload in the IP packet."""
+
+(FREE_SLOT, USED_SLOTS, LIVE, HEAD_OPEN, TAIL_OPEN, HEAD_CLOSED, TAIL_CLOSED, DONE, NEXT_NUMBER,
+ FREE_KEPT, USED_KEPT, LIVE_KEPT, PACKETS, NOT_IP_PACKETS, DAMAGED_PACKETS, UNSUPPORTED_PACKETS,
+ LONE_FRAGMENTS, SHORTENED_PACKETS, EVICTIONS, UNKEPT_PACKETS, MOST_LIVE) = range(21)  # fmt: skip
+REGISTERS = 21
+"""Places in `registers`: free lists, list ends, and counts."""
+
+NONE = -1
+KEY_WORDS = 10
+
+
+class FlowState(NamedTuple):
+    """Arrays of the flow table, for S slots, B buckets, P places for packets of W bytes.
+
+    Attributes:
+        buckets: (B,) int32, first slot of each chain; B is a power of two.
+        keys: (S, KEY_WORDS) uint32: addresses of both ends, their ports, family with protocol.
+        hashes: (S,) uint32.
+        totals: (S, TOTALS) int64.
+        links: (S, LINKS) int32.
+        done: (D,) int32, slots of flows that have ended and wait to be taken out.
+        kept: (P, KEPT_FIELDS) int64.
+        kept_next: (P,) int32.
+        kept_bytes: (P * W,) uint8.
+        registers: (REGISTERS,) int64.
+    """
+
+    buckets: Any
+    keys: Any
+    hashes: Any
+    totals: Any
+    links: Any
+    done: Any
+    kept: Any
+    kept_next: Any
+    kept_bytes: Any
+    registers: Any
+
+
+@compiled
+def unlink(state: FlowState, slot: int) -> None:
+    """Take a slot out of its list."""
+    links, registers = state.links, state.registers
+    closed = (links[slot, CLOSING] & CLOSED) != 0
+    head = HEAD_CLOSED if closed else HEAD_OPEN
+    before, after = links[slot, PREVIOUS], links[slot, NEXT]
+    if before == NONE:
+        registers[head] = after
+    else:
+        links[before, NEXT] = after
+    if after == NONE:
+        registers[head + 1] = before
+    else:
+        links[after, PREVIOUS] = before
+
+
+@compiled
+def append(state: FlowState, slot: int) -> None:
+    """Put a slot at the end of the list that it belongs to."""
+    links, registers = state.links, state.registers
+    closed = (links[slot, CLOSING] & CLOSED) != 0
+    tail = TAIL_CLOSED if closed else TAIL_OPEN
+    before = registers[tail]
+    links[slot, PREVIOUS] = before
+    links[slot, NEXT] = NONE
+    if before == NONE:
+        registers[tail - 1] = slot
+    else:
+        links[before, NEXT] = slot
+    registers[tail] = slot
+
+
+@compiled
+def find(state: FlowState, key: Any, digest: int) -> int:
+    """The slot of a key, or NONE."""
+    slot = state.buckets[digest & (len(state.buckets) - 1)]
+    while slot != NONE:
+        if state.hashes[slot] == digest:
+            same = True
+            for word in range(KEY_WORDS):
+                same = same and state.keys[slot, word] == key[word]
+            if same:
+                return slot
+        slot = state.links[slot, CHAIN]
+    return NONE
+
+
+@compiled
+def end_flow(state: FlowState, slot: int, reason: int) -> None:
+    """Take a flow out of the table and put it among those that are done."""
+    links, registers = state.links, state.registers
+    unlink(state, slot)
+    bucket = state.hashes[slot] & (len(state.buckets) - 1)
+    other = state.buckets[bucket]
+    if other == slot:
+        state.buckets[bucket] = links[slot, CHAIN]
+    else:
+        while links[other, CHAIN] != slot:
+            other = links[other, CHAIN]
+        links[other, CHAIN] = links[slot, CHAIN]
+    links[slot, REASON] = reason
+    state.done[registers[DONE]] = slot
+    registers[DONE] += 1
+    registers[LIVE] -= 1
+    registers[LIVE_KEPT] -= links[slot, KEPT]
+    if reason == EVICTED:
+        registers[EVICTIONS] += 1
+
+
+@compiled
+def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int) -> int:
+    """Give a new flow a slot, which must be free; the slot."""
+    links, registers, totals = state.links, state.registers, state.totals
+    slot = registers[FREE_SLOT]
+    if slot == NONE:
+        slot = registers[USED_SLOTS]
+        registers[USED_SLOTS] += 1
+    else:
+        registers[FREE_SLOT] = links[slot, NEXT]
+    for word in range(KEY_WORDS):
+        state.keys[slot, word] = key[word]
+    state.hashes[slot] = digest
+    for column in range(TOTALS):
+        totals[slot, column] = 0
+    totals[slot, START] = time
+    totals[slot, LAST] = time
+    totals[slot, NUMBER] = registers[NEXT_NUMBER]
+    registers[NEXT_NUMBER] += 1
+    bucket = digest & (len(state.buckets) - 1)
+    links[slot, CHAIN] = state.buckets[bucket]
+    state.buckets[bucket] = slot
+    links[slot, CLOSING] = 0
+    links[slot, SWAPPED] = swapped
+    links[slot, KEPT] = 0
+    links[slot, FIRST_KEPT] = NONE
+    links[slot, LAST_KEPT] = NONE
+    append(state, slot)
+    registers[LIVE] += 1
+    registers[MOST_LIVE] = max(registers[MOST_LIVE], registers[LIVE])
+    return slot
+
+
+@compiled
+def rehash(state: FlowState) -> None:
+    """Fill the buckets anew, after there have come to be more of them."""
+    for bucket in range(len(state.buckets)):
+        state.buckets[bucket] = NONE
+    for head in (HEAD_OPEN, HEAD_CLOSED):
+        slot = state.registers[head]
+        while slot != NONE:
+            bucket = state.hashes[slot] & (len(state.buckets) - 1)
+            state.links[slot, CHAIN] = state.buckets[bucket]
+            state.buckets[bucket] = slot
+            slot = state.links[slot, NEXT]
+
+
+@compiled
+def gather_kept(state: FlowState, count: int, rows: Any, places: Any) -> int:
+    """List the kept packets of the flows that are done, flow by flow.
+
+    Args:
+        state: of the table.
+        count: flows to look at, from the first that is done.
+        rows: (N,) int64, filled with each packet's flow, as its rank among the done.
+        places: (N,) int64, filled with each packet's place.
+
+    Returns:
+        How many packets there are.
+    """
+    found = 0
+    for row in range(count):
+        place = state.links[state.done[row], FIRST_KEPT]
+        while place != NONE:
+            rows[found] = row
+            places[found] = place
+            found += 1
+            place = state.kept_next[place]
+    return found
+
+
+@compiled
+def release(state: FlowState) -> None:
+    """Free the slots and packets of all flows that are done."""
+    links, registers = state.links, state.registers
+    for row in range(registers[DONE]):
+        slot = state.done[row]
+        if links[slot, FIRST_KEPT] != NONE:
+            state.kept_next[links[slot, LAST_KEPT]] = registers[FREE_KEPT]
+            registers[FREE_KEPT] = links[slot, FIRST_KEPT]
+        links[slot, NEXT] = registers[FREE_SLOT]
+        registers[FREE_SLOT] = slot
+    registers[DONE] = 0

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captures in, flows out: the one door to this package, for files, streams and interfaces."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from . import flow_state as fs
+from . import scan
+from .batches import FlowBatch, to_batch
+from .container import CHUNK, PacketReader, Packets, ReadCounts
+from .sources import ByteSource, open_source
+from .table import EndedFlows, FlowOptions, FlowTable
+from .unusual import UnusualLinks
+
+
+@dataclass
+class FlowCounts:
+    """What became of the packets of a stream.
+
+    Attributes:
+        packets: records read.
+        not_ip: packets without IP (ARP and others).
+        damaged: packets left out because a header contradicts itself or ends too early.
+        unsupported: packets of a link type that cannot be read.
+        shortened: packets whose IP header claims more than was on the wire; counted with the less.
+        lone_fragments: later fragments whose first was not seen; counted under ports 0.
+        evicted: flows cut because the table was full.
+        packets_without_bytes: first packets that could not be kept for want of memory.
+        most_flows: most flows held at one time.
+        lost: packets that the kernel had to drop (interfaces only).
+    """
+
+    packets: int = 0
+    not_ip: int = 0
+    damaged: int = 0
+    unsupported: int = 0
+    shortened: int = 0
+    lone_fragments: int = 0
+    evicted: int = 0
+    packets_without_bytes: int = 0
+    most_flows: int = 0
+    lost: int = 0
+    read: ReadCounts = field(default_factory=ReadCounts)
+
+
+@runtime_checkable
+class PacketSource(Protocol):
+    """An interface: gives its packets by itself."""
+
+    name: str
+    lost: int
+
+    def __iter__(self) -> Iterator[Packets]:
+        """Packets as they come; none of them where nothing has come for a while."""
+
+
+class FlowStream:
+    """Iterates over batches of flows as they end; `counts` is true at any time.
+
+    Args:
+        sources: captures in order; the table goes on from one to the next, so that a recording cut
+            into several files gives the same flows as one file.
+        options: what makes a flow.
+        chunk: bytes read at a time; does not change the flows.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[ByteSource | PacketSource],
+        options: FlowOptions,
+        chunk: int = CHUNK,
+    ) -> None:
+        self._sources = sources
+        self._table = FlowTable(options)
+        self._chunk = chunk
+        self._links = UnusualLinks()
+        self._latest = 0
+        self._heard = time.monotonic_ns()
+        self.counts = FlowCounts()
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        for source in self._sources:
+            packets: Iterable[Packets]
+            if isinstance(source, PacketSource):
+                packets = source
+            else:
+                packets = PacketReader(source, self.counts.read, self._chunk)
+            for some in packets:
+                for ended in self._take(some):
+                    yield to_batch(ended)
+                self.counts.lost = getattr(source, "lost", 0)
+                self._count()
+        for ended in self._table.finish():
+            yield to_batch(ended)
+        self._count()
+
+    def _take(self, packets: Packets) -> Iterator[EndedFlows]:
+        if packets.used:
+            self._links.translate(packets)
+            yield from self._table.add(packets)
+            self._latest = int(packets.records[packets.used - 1, scan.TIME])
+            self._heard = time.monotonic_ns()
+        else:
+            # The capture's own clock goes on while nothing comes, whatever this machine's says.
+            yield from self._table.tick(self._latest + time.monotonic_ns() - self._heard)
+
+    def _count(self) -> None:
+        count, counts = self._table.register, self.counts
+        counts.packets = count(fs.PACKETS)
+        counts.not_ip = count(fs.NOT_IP_PACKETS)
+        counts.damaged = count(fs.DAMAGED_PACKETS)
+        counts.unsupported = count(fs.UNSUPPORTED_PACKETS)
+        counts.shortened = count(fs.SHORTENED_PACKETS)
+        counts.lone_fragments = count(fs.LONE_FRAGMENTS)
+        counts.evicted = count(fs.EVICTIONS)
+        counts.packets_without_bytes = count(fs.UNKEPT_PACKETS)
+        counts.most_flows = count(fs.MOST_LIVE)
+
+
+def read_flows(
+    *captures: str | os.PathLike[str],
+    options: FlowOptions | None = None,
+    follow: bool = False,
+    chunk: int = CHUNK,
+) -> FlowStream:
+    """Read captures in order as one recording.
+
+    Args:
+        captures: pcap or pcapng files, plain, gzip or zstd; `-` is standard input.
+        options: what makes a flow; the defaults of `FlowOptions` when None.
+        follow: wait for the last capture to grow instead of ending.
+        chunk: bytes read at a time.
+
+    Returns:
+        Batches of flows to iterate over once, with counts of what was met.
+
+    Raises:
+        InputError: while iterating: a capture is missing, empty or of another kind.
+    """
+    last = len(captures) - 1
+    sources = (
+        open_source(capture, follow=follow and index == last)
+        for index, capture in enumerate(captures)
+    )
+    return FlowStream(sources, options or FlowOptions(), chunk)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of flows as files, written batch by batch: Parquet, CSV or JSON lines."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.files import atomic_path
+
+ENDINGS = (".parquet", ".csv", ".jsonl")
+
+FLOW_SCHEMA = pa.schema(
+    [
+        ("src_ip", pa.string()),
+        ("src_port", pa.uint16()),
+        ("dst_ip", pa.string()),
+        ("dst_port", pa.uint16()),
+        ("protocol", pa.uint8()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("packets_fwd", pa.int64()),
+        ("packets_bwd", pa.int64()),
+        ("bytes_fwd", pa.int64()),
+        ("bytes_bwd", pa.int64()),
+    ]
+)
+"""Of `capture.to_table`."""
+
+ROW_GROUP = 65_536
+
+
+class TableWriter(Protocol):
+    """Takes tables of one schema."""
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+
+
+def check_ending(path: Path) -> None:
+    """Refuse names that say no known format.
+
+    Raises:
+        InputError: another ending.
+    """
+    if path.suffix not in ENDINGS:
+        raise InputError(f"{path}: name it {', '.join('*' + ending for ending in ENDINGS)}")
+
+
+@contextmanager
+def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+    """A writer of the format that the name says; the file is there once all went well."""
+    check_ending(path)
+    with ExitStack() as stack:
+        temporary = stack.enter_context(atomic_path(path))
+        if path.suffix == ".parquet":
+            writer: Any = stack.enter_context(_Parquet(temporary, schema))
+        elif path.suffix == ".csv":
+            writer = stack.enter_context(_Csv(pa.csv.CSVWriter(str(temporary), schema)))
+        else:
+            writer = _Lines(stack.enter_context(temporary.open("w", encoding="utf-8")))
+        yield writer
+
+
+class _Parquet:
+    """Collects small batches, so that row groups are large enough to compress and to skip."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pa.parquet.ParquetWriter(str(path), schema, compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def __enter__(self) -> "_Parquet":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._rows += len(table)
+        if self._rows >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP)
+        self._waiting, self._rows = [], 0
+
+
+class _Csv:
+    def __init__(self, writer: pa.csv.CSVWriter) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> "_Csv":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table)
+
+
+class _Lines:
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()  # whoever follows the file sees flows as they end

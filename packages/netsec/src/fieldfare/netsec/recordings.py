@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the options of a command to a stream of flows, and what to say of it afterwards."""
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fieldfare.common.errors import InputError
+
+from .capture import FlowCounts, FlowOptions, FlowStream, read_flows
+from .capture.live import InterfaceSource
+from .capture.sources import open_source
+
+
+@contextmanager
+def open_recording(
+    captures: Sequence[str], options: Mapping[str, Any], **kept: Any
+) -> Iterator[FlowStream]:
+    """The flows of captures, of standard input or of an interface.
+
+    Inside, Ctrl-C ends a recording that has no end of its own; what came before counts.
+
+    Args:
+        captures: files in order, or `-`.
+        options: of `options.capture_options`.
+        kept: further fields of `FlowOptions`.
+
+    Raises:
+        InputError: neither or both of captures and an interface, a missing capture.
+    """
+    made = FlowOptions(
+        idle_timeout=options["idle_timeout"],
+        active_timeout=options["active_timeout"],
+        directed=options["directed"],
+        decapsulate=options["decapsulate"],
+        max_flows=options["max_flows"],
+        **kept,
+    )
+    interface = options["interface"]
+    if bool(captures) == bool(interface):
+        raise InputError("give captures or --interface")
+    if interface:
+        source = InterfaceSource(None if interface == "any" else interface)
+        with _first_interrupt(source.stop):
+            yield FlowStream([source], made)
+        return
+    for capture in captures:
+        if capture != "-" and not os.path.exists(capture):
+            raise InputError(f"{capture}: no such file")
+    *finished, last = captures
+    if not (options["follow"] or last == "-"):
+        yield read_flows(*captures, options=made)
+        return
+    growing = open_source(last, follow=options["follow"] and last != "-")
+    with _first_interrupt(growing.stop):
+        yield FlowStream(itertools.chain(map(open_source, finished), [growing]), made)
+
+
+@contextmanager
+def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C calls `stop`, so that what was seen is written; a second one is as ever.
+
+    Where the packets come through a pipe, the program that writes them ends by the same Ctrl-C.
+    """
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def describe(counts: FlowCounts) -> dict[str, int]:
+    """The counts that a user must know, those of trouble only where there was some."""
+    told = {"packets": counts.packets}
+    for name in (
+        "not_ip",
+        "damaged",
+        "unsupported",
+        "shortened",
+        "lone_fragments",
+        "evicted",
+        "packets_without_bytes",
+        "lost",
+    ):
+        if getattr(counts, name):
+            told[name] = getattr(counts, name)
+    told |= {name: value for name, value in vars(counts.read).items() if value}
+    return told

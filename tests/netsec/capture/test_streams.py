@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same flows from a file, a pipe, a growing file, an interface, and without numba."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flow_dicts import flows_of
+from make_captures import ethernet, ipv4, pcap, pcapng, tcp, udp
+
+from fieldfare.common.errors import InputError
+from fieldfare.netsec.capture import FlowOptions, FlowStream, read_flows, to_table
+from fieldfare.netsec.capture.live import InterfaceSource
+from fieldfare.netsec.capture.sources import StreamSource
+
+
+def mixed_frames(count: int = 600) -> list[tuple[float, bytes]]:
+    """Many flows with gaps, ends, fragments and damage."""
+    generator = np.random.default_rng(5)
+    now, frames = 1e9, []
+    for _ in range(count):
+        now += float(generator.exponential(4))
+        port, size = int(generator.integers(1, 30)), int(generator.integers(0, 300))
+        kind = int(generator.integers(0, 12))
+        ends = [f"10.0.0.{end}" for end in generator.integers(1, 4, 2)]
+        if kind < 6:
+            flags = int(generator.choice([16, 2, 1, 4, 17]))
+            body = ipv4(tcp(port, 80, flags, bytes(size)), 6, *ends)
+        elif kind < 10:
+            body = ipv4(udp(port, 53, bytes(size)), 17, *ends, fragment=0x2000 * (kind == 9))
+        elif kind == 10:
+            body = ipv4(bytes(size), 17, *ends, fragment=3)
+        else:
+            body = ipv4(tcp(port), 6, *ends)[: size % 40]
+        frames.append((round(now, 6), ethernet(body)))
+    return frames
+
+
+FRAMES = mixed_frames()
+OPTIONS = {"idle_timeout": 60, "active_timeout": 600, "keep_packets": 3, "max_flows": 15}
+
+
+@pytest.mark.parametrize("form", [pcap, pcapng])
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000, 4096])
+def test_flows_do_not_depend_on_the_chunk_size(form: Any, chunk: int) -> None:
+    capture = form(FRAMES)
+    rows, counts = flows_of(capture, **OPTIONS)
+    assert counts.evicted > 0
+    again, same = flows_of(capture, chunk=chunk, **OPTIONS)
+    assert again == rows
+    assert same == counts
+
+
+def test_a_pipe_gives_the_flows_of_the_file() -> None:
+    capture = pcap(FRAMES)
+    read, write = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(write, "wb", buffering=0) as pipe:
+            for start in range(0, len(capture), 777):
+                pipe.write(capture[start : start + 777])
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    source = StreamSource(os.fdopen(read, "rb", buffering=0), "pipe")
+    rows = rows_of(FlowStream([source], FlowOptions()))
+    feeder.join()
+    file = StreamSource(io.BytesIO(capture), "capture")
+    assert rows == rows_of(FlowStream([file], FlowOptions()))
+
+
+def rows_of(stream: FlowStream) -> list[dict[str, Any]]:
+    return [row for batch in stream for row in to_table(batch).to_pylist()]
+
+
+def test_a_growing_file_gives_flows_as_they_end(tmp_path: Path) -> None:
+    path = tmp_path / "growing.pcap"
+    capture = pcap([(0.0, ethernet(ipv4(tcp(1)))), (200.0, ethernet(ipv4(tcp(2))))])
+    path.write_bytes(capture[:-30])
+    batches = iter(read_flows(path, options=FlowOptions(idle_timeout=100), follow=True))
+
+    def grow() -> None:
+        time.sleep(0.5)
+        with open(path, "ab") as file:
+            file.write(capture[-30:])
+
+    grower = threading.Thread(target=grow)
+    grower.start()
+    first = next(batches)
+    grower.join()
+    assert first.src_port.tolist() == [1]
+
+
+def test_a_quiet_source_lets_flows_go_idle(tmp_path: Path) -> None:
+    path = tmp_path / "quiet.pcap"
+    path.write_bytes(pcap([(0.0, ethernet(ipv4(tcp(1))))]))
+    batches = iter(read_flows(path, options=FlowOptions(idle_timeout=0.3), follow=True))
+    assert next(batches).src_port.tolist() == [1]
+
+
+def test_an_interface_gives_the_flows_that_pass_it() -> None:
+    try:
+        source = InterfaceSource("lo")
+    except InputError as error:
+        pytest.skip(f"NOT CHECKED: {error}")
+    batches: list[Any] = []
+    stream = FlowStream([source], FlowOptions(keep_packets=2, idle_timeout=None))
+    listener = threading.Thread(target=lambda: batches.extend(stream))
+    listener.start()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("127.0.0.1", 0))
+        port = sender.getsockname()[1]
+        for _ in range(3):
+            sender.sendto(b"fieldfare", ("127.0.0.1", port))
+        time.sleep(0.6)
+    source.stop()
+    listener.join()
+    rows = [row for batch in batches for row in to_table(batch).to_pylist()]
+    (row,) = [r for r in rows if r["src_port"] == r["dst_port"] == port]
+    # The kernel shows what passes the loopback once as sent and once as received.
+    assert row["packets_fwd"] in (3, 6)
+    assert row["bytes_fwd"] == row["packets_fwd"] * (28 + 9)
+
+
+def test_an_interface_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="nosuch0"):
+        InterfaceSource("nosuch0")
+
+
+def test_the_fallback_gives_the_same_flows(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.pcapng"
+    path.write_bytes(pcapng(FRAMES))
+    rows, counts = flows_of(path, **OPTIONS)
+    program = (
+        "import sys; from pathlib import Path; from flow_dicts import flows_of\n"
+        "from fieldfare.netsec.capture import compiled\n"
+        "assert not compiled.COMPILED\n"
+        f"print(flows_of(Path(sys.argv[1]), **{OPTIONS!r}))"
+    )
+    here = str(Path(__file__).parent)
+    path_list = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        env={**os.environ, "FIELDFARE_PURE_PYTHON": "1", "PYTHONPATH": path_list},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str((rows, counts))
