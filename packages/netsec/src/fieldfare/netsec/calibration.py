@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probabilities that mean what they say, and flows that are better called unknown."""
+
+import math
+
+import numpy as np
+
+_LOWEST, _HIGHEST = 1e-2, 1e2
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, C) logits as probabilities, float64."""
+    shifted = np.exp(np.float64(logits) - np.max(logits, axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature T at which softmax(logits / T) has the least negative log-likelihood.
+
+    The loss is convex in 1 / T, so its slope is bisected.
+
+    Args:
+        logits: (N, C) on validation flows, N at least 1; log-probabilities will do.
+        truth: (N,) class numbers.
+
+    Returns:
+        T in [0.01, 100]; the accuracy stays what it was.
+
+    Raises:
+        ValueError: no flows, or logits that are not finite.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), section 4.2.
+    """
+    logits = np.asarray(logits, np.float64)
+    if not len(truth) or not np.isfinite(logits).all():
+        raise ValueError("a temperature needs finite logits of at least one flow")
+    wanted = logits[np.arange(len(truth)), truth].mean()
+    low, high = math.log(1 / _HIGHEST), math.log(1 / _LOWEST)
+    for _ in range(60):
+        middle = (low + high) / 2
+        expected = (softmax(logits * math.exp(middle)) * logits).sum(axis=1).mean()
+        if expected < wanted:  # the loss still falls as logits are sharpened
+            low = middle
+        else:
+            high = middle
+    return math.exp(-(low + high) / 2)
+
+
+def conformal_threshold(probabilities: np.ndarray, truth: np.ndarray, error: float) -> float:
+    """The probability below which a class counts as ruled out, by split conformal prediction.
+
+    A flow whose classes are all ruled out is unknown. Of flows that are exchangeable with these, at
+    most the share `error` is called unknown by mistake; captures of another network need not be.
+
+    Args:
+        probabilities: (N, C) on validation flows that the classifier was not fitted to.
+        truth: (N,) class numbers.
+        error: in (0, 1).
+
+    Returns:
+        In [0, 1]; 0 (nothing is ever unknown) where N is too small for such an error.
+
+    Raises:
+        ValueError: an error outside (0, 1).
+
+    Source: Sadinle, Lei and Wasserman 2019 (arXiv 1609.00451); Angelopoulos and Bates
+        (arXiv 2107.07511), section 1.
+    """
+    if not 0 < error < 1:
+        raise ValueError(f"error is {error}; it must lie between 0 and 1")
+    count = len(truth)
+    rank = math.floor((count + 1) * error)
+    if rank < 1:
+        return 0.0
+    return float(np.sort(probabilities[np.arange(count), truth])[min(rank, count) - 1])
+
+
+def is_unknown(probabilities: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+    """(N,) bool, flows none of whose classes reaches the threshold; with 0 none."""
+    return probabilities.max(axis=1) < threshold
