@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every power allocation behind one signature, by the names that the commands use."""
+
+import operator
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fieldfare.common.errors import InputError
+
+from .baselines import equal, fractional
+from .max_min import max_min_gradient, max_min_socp
+from .model import CellFree
+from .sum_rate import maximise_sum_rate
+
+LEARNED = "icgnn"
+
+Allocation = Callable[[CellFree], Tensor]
+"""A network (B, K, L) to mu (B, K, L), the square root of every power."""
+
+BASELINES: dict[str, Allocation] = {
+    "equal": equal,
+    "fractional": fractional,
+    "max-min": lambda network: max_min_socp(network).mu.to(network.beta.dtype),
+    "max-min-gradient": lambda network: max_min_gradient(network).mu,
+    "sum-rate": lambda network: maximise_sum_rate(network).mu,
+}
+METHODS = (*BASELINES, LEARNED)
+
+
+def baseline(name: str) -> Allocation:
+    """One of `BASELINES`."""
+    if name not in BASELINES:
+        raise InputError(f"no allocation is named {name!r}; choose from {', '.join(METHODS)}")
+    return BASELINES[name]
+
+
+def batched(network: CellFree) -> CellFree:
+    """The network with one leading dimension."""
+    return network if network.beta.ndim == 3 else network.map(lambda tensor: tensor.unsqueeze(0))
+
+
+def in_batches(allocation: Allocation, batch: int) -> Allocation:
+    """The allocation on at most `batch` networks at a time, so that memory stays bounded."""
+
+    def allocate(network: CellFree) -> Tensor:
+        parts = [
+            allocation(network.map(operator.itemgetter(slice(at, at + batch))))
+            for at in range(0, len(network.beta), batch)
+        ]
+        return torch.cat(parts)
+
+    return allocate

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels, drawn from models or read from files."""

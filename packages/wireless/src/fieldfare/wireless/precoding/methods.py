@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every precoder behind one signature, by the names that the commands use."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fieldfare.common.errors import InputError
+
+from .linear import mrt, rzf, zf
+from .waterfilling import zf_waterfilling
+from .wmmse import wmmse
+
+LEARNED = "icgnn"
+BASELINES = ("mrt", "zf", "zf-wf", "rzf", "wmmse")
+METHODS = (*BASELINES, LEARNED)
+
+
+class Precoded(NamedTuple):
+    """W (..., N, K) and, of the learned precoder, where its guard took RZF (...)."""
+
+    W: Tensor
+    guarded: Tensor | None = None
+
+
+Precoder = Callable[[Tensor, Tensor, Tensor, Tensor | None], Precoded]
+"""(H, power, noise_power, weights or None) -> Precoded."""
+
+
+def baseline(name: str) -> Precoder:
+    """One of `BASELINES`; weights count in wmmse only."""
+
+    def precode(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        with torch.no_grad():
+            if name == "mrt":
+                return Precoded(mrt(H, power))
+            if name == "zf":
+                return Precoded(zf(H, power))
+            if name == "zf-wf":
+                return Precoded(zf_waterfilling(H, power, noise_power))
+            if name == "rzf":
+                return Precoded(rzf(H, power, noise_power))
+            return Precoded(wmmse(H, power, noise_power, weights=weights).W)
+
+    if name not in BASELINES:
+        raise InputError(f"no precoder is named {name!r}; choose from {', '.join(METHODS)}")
+    return precode
+
+
+def in_batches(precoder: Precoder, batch: int) -> Precoder:
+    """The precoder on at most `batch` channels at a time, so that memory stays bounded."""
+
+    def precode(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        leading = H.shape[:-2]
+        flat = H.reshape(-1, *H.shape[-2:])
+        levels = [level.expand(leading).reshape(-1) for level in (power, noise_power)]
+        share = None if weights is None else weights.expand(H.shape[:-1]).reshape(-1, H.shape[-2])
+        parts = [
+            precoder(
+                flat[at : at + batch],
+                levels[0][at : at + batch],
+                levels[1][at : at + batch],
+                None if share is None else share[at : at + batch],
+            )
+            for at in range(0, len(flat), batch)
+        ]
+        W = _joined([part.W for part in parts], leading)
+        flags = [part.guarded for part in parts if part.guarded is not None]
+        return Precoded(W, _joined(flags, leading) if flags else None)
+
+    return precode
+
+
+def _joined(parts: Sequence[Tensor], leading: Sequence[int]) -> Tensor:
+    whole = torch.cat(list(parts))
+    return whole.reshape(*leading, *whole.shape[1:])
