@@ -75,6 +75,42 @@ def test_subcarriers_keep_their_place(tmp_path):
         assert np.allclose((np.abs(found["W"]) ** 2).sum((-2, -1)), 10, rtol=1e-4)
 
 
+def test_the_packaged_network_beats_rzf_and_keeps_the_limits(tmp_path):
+    source, target = tmp_path / "h.npz", tmp_path / "w.npz"
+    run("channel", "gen", "-o", source, "--count", 20, "--power-db", 20)
+    rates = {}
+    for method in ("rzf", "icgnn"):
+        done = run("precode", "infer", source, "-o", target, "--method", method, "--overwrite")
+        assert done.exit_code == 0, done.output
+        with np.load(target) as found:
+            assert np.allclose((np.abs(found["W"]) ** 2).sum((-2, -1)), 100, rtol=1e-3)
+            rates[method] = found["rate"].sum(-1)
+    assert (rates["icgnn"] >= rates["rzf"] * (1 - 1e-3)).all()
+    assert rates["icgnn"].mean() > 1.1 * rates["rzf"].mean()
+    run("precode", "infer", source, "-o", target, "--antenna-power", 5, "--overwrite")
+    with np.load(target) as found:
+        assert (np.abs(found["W"]) ** 2).sum(-1).max() <= 5 * (1 + 1e-4)
+
+
+def test_the_packaged_powers_come_near_the_optimum(networks, tmp_path):
+    pytest.importorskip("cvxpy")
+    done = run("power", "eval", networks, "--method", "icgnn", "--method", "max-min", "--json")
+    assert done.exit_code == 0, done.output
+    learned = next(row for row in json.loads(done.stdout)["rows"] if row["method"] == "icgnn")
+    assert learned["worst_ratio"] > 0.95
+
+
+@pytest.mark.slow
+def test_exports_agree_with_torch(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    for command in ("precode", "power"):
+        target = tmp_path / f"{command}.onnx"
+        done = run(command, "export", "-o", target)
+        assert done.exit_code == 0, done.output
+        assert target.stat().st_size > 100_000
+
+
 def test_eval_puts_methods_bound_and_pictures_side_by_side(tmp_path):
     options = ("--sizes", "2x4,4x4", "--count", 10, "--snr", "0,20", "--quiet")
     methods = ("--method", "rzf", "--method", "wmmse")

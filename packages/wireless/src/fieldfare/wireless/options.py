@@ -52,7 +52,7 @@ def sizes_option(default: str, help: str) -> Any:
     return click.option("--sizes", type=Sizes(), default=default, show_default=True, help=help)
 
 
-def training_options(steps: int, learning_rate: float) -> Any:
+def training_options(steps: int, batch: int, learning_rate: float) -> Any:
     """Of `train`, for both networks."""
 
     def decorate(command: Any) -> Any:
@@ -76,9 +76,9 @@ def training_options(steps: int, learning_rate: float) -> Any:
                 click.option(
                     "--batch",
                     type=click.IntRange(min=1),
-                    default=128,
+                    default=batch,
                     show_default=True,
-                    help="Channels a step.",
+                    help="Cells or networks a step.",
                 ),
                 click.option(
                     "--learning-rate",

@@ -118,7 +118,7 @@ def export(output: Path, **options: Any) -> None:
 
 
 @main.command()
-@shared.training_options(steps=2000, learning_rate=2e-3)
+@shared.training_options(steps=5000, batch=32, learning_rate=2e-3)
 @click.option(
     "--objective",
     type=click.Choice(["max-min", "sum-rate", "proportional-fair"]),
@@ -127,10 +127,10 @@ def export(output: Path, **options: Any) -> None:
     help="What is maximised.",
 )
 @click.option(
-    "--width", type=click.IntRange(min=4), default=32, show_default=True, help="Of a node's state."
+    "--width", type=click.IntRange(min=4), default=24, show_default=True, help="Of a node's state."
 )
 @click.option(
-    "--layers", type=click.IntRange(min=1), default=3, show_default=True, help="Message passing."
+    "--layers", type=click.IntRange(min=1), default=6, show_default=True, help="Message passing."
 )
 @console.seed_option
 @console.device_option

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fieldfare.common.errors import InputError
 
@@ -154,8 +155,9 @@ class IcgnnPower(nn.Module):
         silent = ~serving.any(-2, keepdim=True)
         logit = torch.where(serving, logit, -torch.inf)
         share = torch.log_softmax(torch.where(silent, 0.0, logit), -2)
-        # The clamp lets the gradient pass at 0, where training starts.
-        spent = (gate * form.asked.clamp(-20, 20) + ap).clamp(-20, 0)
+        # The clamp lets the gradient pass at 0, where training starts. Elsewhere it is hardtanh,
+        # since a clamp behind a logarithm breaks the optimiser of torch's ONNX exporter.
+        spent = (gate * F.hardtanh(form.asked, -20, 20) + ap).clamp(-20, 0)
         share = torch.where(serving, share + spent, -torch.inf)
         return network.power.sqrt().unsqueeze(-2) * (0.5 * share).exp()
 
@@ -271,7 +273,7 @@ def feedback(network: CellFree, mu: Tensor, form: Form) -> Tensor:
         torch.log1p(unwanted) / 5,
         _ratio(amplitude, wanted),
         network.beta * radiated / unwanted.clamp_min(TINY),
-        form.asked.clamp(-10, 10) / 5,
+        F.hardtanh(form.asked, -10, 10) / 5,
     ]
     return torch.stack([part.expand_as(amplitude) for part in parts], -1)
 

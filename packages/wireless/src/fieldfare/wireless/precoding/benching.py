@@ -17,6 +17,7 @@ from ..icgnn.methods import load_precoder, network_macs
 from ..icgnn.models import load_precoder_network
 from ..timing import wall_seconds
 from .cost import macs
+from .export import onnx_precoder
 from .methods import BASELINES, LEARNED, Precoder, baseline
 from .wmmse import wmmse
 
@@ -34,6 +35,9 @@ def bench(options: Mapping[str, Any]) -> None:
     threads = set_threads()
     precoders = {name: baseline(name) for name in BASELINES}
     precoders[LEARNED] = load_precoder(options["model"], guard=True, solver=options["solver"])
+    if options["onnx"]:
+        largest = max(users for users, _ in options["sizes"])
+        precoders[f"{LEARNED}-onnx"] = onnx_precoder(options["model"], 2 * largest, threads)
     network, _ = load_precoder_network(options["model"])
     rows: list[dict[str, Any]] = []
     slots: list[dict[str, Any]] = []
@@ -46,9 +50,9 @@ def bench(options: Mapping[str, Any]) -> None:
         for name, precoder in precoders.items():
             if name.startswith("zf") and users > antennas:
                 continue
-            learned = name == LEARNED
+            learned = name.startswith(LEARNED)
             operations = macs(
-                name,
+                LEARNED if learned else name,
                 users,
                 antennas,
                 iterations=len(network.layers) + 1 if learned else iterations,

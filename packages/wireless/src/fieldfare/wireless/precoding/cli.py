@@ -72,6 +72,11 @@ def main() -> None:
 @solver_option
 @click.option("--power", type=shared.positive, help="Instead of the file's.")
 @click.option("--noise-power", type=shared.positive, help="Instead of the file's.")
+@click.option(
+    "--antenna-power",
+    type=shared.positive,
+    help="Limit of every antenna: W is scaled down by one factor until it is kept.",
+)
 @shared.batch_option(4096)
 @console.device_option
 @console.precision_option
@@ -177,7 +182,7 @@ def export(output: Path, **options: Any) -> None:
 
 
 @main.command()
-@shared.training_options(steps=3000, learning_rate=3e-3)
+@shared.training_options(steps=12000, batch=128, learning_rate=3e-3)
 @click.option(
     "--width", type=click.IntRange(min=4), default=32, show_default=True, help="Of a node's state."
 )

@@ -19,6 +19,7 @@ from ..channels.draw import draw_channels
 from ..reports import write_reports
 from . import evaluation
 from .csi import imperfect_csi
+from .linear import limit_antenna_power
 from .methods import BASELINES, LEARNED, Precoder, baseline, in_batches
 from .rates import rate
 
@@ -54,9 +55,12 @@ def infer(source: Path, output: Path, options: Mapping[str, Any]) -> None:
         found = precoder(channels.H, channels.power, channels.noise_power, channels.weights)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+    W = found.W
+    if options["antenna_power"]:
+        W = limit_antenna_power(W, options["antenna_power"])
     truth = channels.H if channels.H_true is None else channels.H_true
-    rates = rate(truth, found.W, channels.noise_power)
-    channel_files.write_arrays(output, {"W": found.W, "rate": rates, "guarded": found.guarded})
+    rates = rate(truth, W, channels.noise_power)
+    channel_files.write_arrays(output, {"W": W, "rate": rates, "guarded": found.guarded})
     guarded = None if found.guarded is None else int(found.guarded.sum())
     result = {
         "output": output,

@@ -6,6 +6,7 @@ matrix [[Re C, -Im C], [Im C, Re C]], and both systems are solved by a fixed num
 gradient steps, each column of which stops by its own residual, as in `solve.conjugate_gradients`.
 """
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from ..icgnn.graph import static_features
 from ..icgnn.models import load_precoder_network
 from ..icgnn.precoder import IcgnnPrecoder
 from ..icgnn.structure import FLOOR
+from .methods import Precoded, Precoder
 
 TOLERANCE = 1e-5
+INPUTS = ("channels", "power", "noise_power")
+OUTPUT = "precoders"
 CG_TOLERANCE = 1e-6
 
 
@@ -129,20 +133,32 @@ def _sum_rate(received: Tensor) -> Tensor:
     return torch.log1p(signal / (received.sum(-1) - signal + 1)).sum(-1)
 
 
-def export(output: Path, options: Mapping[str, Any]) -> None:
-    """Write ONNX and say how closely it agrees."""
-    files.check_output(output, overwrite=options["overwrite"])
-    network, card = load_precoder_network(options["model"])
+def write_onnx(model: str, target: Path, iterations: int) -> tuple[str, float]:
+    """Write a packaged or own precoder as ONNX.
+
+    Args:
+        model: name or path.
+        target: the file.
+        iterations: most conjugate-gradient steps of a solve.
+
+    Returns:
+        The model's name, and the largest difference between ONNX Runtime and torch.
+
+    Raises:
+        InputError: no such model, or the export packages are not installed.
+        RunError: ONNX Runtime disagrees; nothing is written.
+    """
+    network, card = load_precoder_network(model)
     generator = torch.Generator().manual_seed(0)
     channels = torch.view_as_real(rayleigh((3, 6, 8), generator))
     levels = [torch.tensor([1.0, 10.0, 100.0]), torch.tensor([1.0, 2.0, 1.0])]
     batch, users, antennas = (Dim(name) for name in ("batch", "users", "antennas"))
     difference = common_export.export_onnx(
-        RealPrecoder(network, options["cg_iterations"]),
+        RealPrecoder(network, iterations),
         [channels, *levels],
-        output,
-        input_names=["channels", "power", "noise_power"],
-        output_name="precoders",
+        target,
+        input_names=INPUTS,
+        output_name=OUTPUT,
         dynamic_shapes={
             "channels": {0: batch, 1: users, 2: antennas},
             "power": {0: batch},
@@ -151,5 +167,33 @@ def export(output: Path, options: Mapping[str, Any]) -> None:
         tolerance=TOLERANCE,
         install="fieldfare-wireless[onnx]",
     )
-    console.say(f"{card.name}: ONNX Runtime and torch agree within {difference:.1e}")
+    return card.name, difference
+
+
+def onnx_precoder(model: str, iterations: int, threads: int) -> Precoder:
+    """The same through ONNX Runtime, as a function of channels (B, K, N); for timing."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "precoder.onnx"
+        write_onnx(model, path, iterations)
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), settings, providers=["CPUExecutionProvider"]
+        )
+
+    def precode(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        values = (torch.view_as_real(H), power, noise_power)
+        feed = dict(zip(INPUTS, (value.numpy() for value in values), strict=True))
+        return Precoded(torch.view_as_complex(torch.from_numpy(session.run([OUTPUT], feed)[0])))
+
+    return precode
+
+
+def export(output: Path, options: Mapping[str, Any]) -> None:
+    """Write ONNX and say how closely it agrees."""
+    files.check_output(output, overwrite=options["overwrite"])
+    name, difference = write_onnx(options["model"], output, options["cg_iterations"])
+    console.say(f"{name}: ONNX Runtime and torch agree within {difference:.1e}")
     console.emit({}, as_json=False, text=str(output))
