@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fieldfare.netsec.capture import FlowCounts, FlowOptions, FlowStream, read_flows, to_table
 from fieldfare.netsec.capture.flow_state import END_REASONS
 from fieldfare.netsec.capture.sources import StreamSource
@@ -26,10 +28,11 @@ def flows_of(
     for batch in stream:
         table = to_table(batch).to_pylist()
         packets = batch.first_packets
+        begins = np.searchsorted(packets.flow, np.arange(len(batch) + 1)).tolist()
         for row, (entry, number, reason) in enumerate(
             zip(table, batch.flow_id.tolist(), batch.end_reason.tolist(), strict=True)
         ):
-            chosen = packets.flow == row
+            chosen = slice(begins[row], begins[row + 1])
             entry |= {
                 "id": number,
                 "reason": END_REASONS[reason],

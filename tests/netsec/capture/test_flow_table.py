@@ -3,11 +3,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from flow_dicts import flows_of
 from make_captures import ACK, FIN, RST, SYN, Frame, ethernet, ipv4, pcap, tcp, udp
 
 from fieldfare.netsec.capture import FlowOptions, read_flows
+from fieldfare.netsec.capture.compiled import view
+from fieldfare.netsec.capture.flow_pass import make_hash
 
 THERE, BACK = ("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")
 
@@ -197,3 +200,29 @@ def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_no_capture_gives_no_flow() -> None:
     assert list(read_flows()) == []
+
+
+def test_keys_cannot_be_made_to_collide_without_the_secret() -> None:
+    """Differences that a multiplication alone lets through, whatever the secret."""
+    key = np.array([0x0A000001, 0, 0, 0, 0x0A000002, 0, 0, 0, 1 << 16 | 2, 4 << 8 | 6])
+    generator = np.random.default_rng(3)
+    for flips in ({0: 1 << 31, 4: 1 << 31}, {0: 1 << 31, 4: 1 << 31 | 1 << 16}, {8: 1 << 31}):
+        other = key.copy()
+        for word, bits in flips.items():
+            other[word] ^= bits
+        secrets = generator.integers(1 << 30, 1 << 31, 200) | 1
+        collisions = sum(
+            make_hash(view(key), int(secret)) == make_hash(view(other), int(secret))
+            for secret in secrets
+        )
+        assert collisions == 0
+
+
+def test_hashes_spread_over_the_buckets() -> None:
+    """A thousand neighbouring ports in 256 buckets: none holds far more than its four."""
+    key, counts = np.zeros(10, np.int64), np.zeros(256, int)
+    key[9] = 4 << 8 | 6
+    for port in range(1024):
+        key[8] = port << 16 | 80
+        counts[make_hash(view(key), 0x5A827999) & 255] += 1
+    assert counts.max() <= 16

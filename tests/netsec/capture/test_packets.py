@@ -155,6 +155,8 @@ def test_packets_cut_by_the_snap_length_keep_their_full_size() -> None:
     rows, _ = flows_of(pcap([(1.0, frame)], snap=60), keep_packets=1)
     assert rows[0]["bytes_fwd"] == 1040
     assert rows[0]["kept"] == [(10**9, False, 40, 6, 1000)]
+    rows, _ = flows_of(pcap([(1.0, frame)], snap=50), keep_packets=1)
+    assert rows[0]["kept"] == [(10**9, False, 36, 0, 1000)]
 
 
 def test_a_claim_beyond_the_wire_is_cut_and_counted() -> None:

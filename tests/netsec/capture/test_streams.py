@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from flow_dicts import flows_of
 from make_captures import ethernet, ipv4, pcap, pcapng, tcp, udp
 
 from fieldfare.common.errors import InputError
-from fieldfare.netsec.capture import FlowOptions, FlowStream, read_flows, to_table
+from fieldfare.netsec.capture import FlowOptions, FlowStream, links, read_flows, scan, to_table
+from fieldfare.netsec.capture.container import Packets
+from fieldfare.netsec.capture.flow_state import END_REASONS
 from fieldfare.netsec.capture.live import InterfaceSource
-from fieldfare.netsec.capture.sources import StreamSource
+from fieldfare.netsec.capture.sources import StreamSource, open_source
 
 
 def mixed_frames(count: int = 600) -> list[tuple[float, bytes]]:
@@ -99,11 +103,70 @@ def test_a_growing_file_gives_flows_as_they_end(tmp_path: Path) -> None:
     assert first.src_port.tolist() == [1]
 
 
-def test_a_quiet_source_lets_flows_go_idle(tmp_path: Path) -> None:
-    path = tmp_path / "quiet.pcap"
-    path.write_bytes(pcap([(0.0, ethernet(ipv4(tcp(1))))]))
-    batches = iter(read_flows(path, options=FlowOptions(idle_timeout=0.3), follow=True))
-    assert next(batches).src_port.tolist() == [1]
+def test_a_quiet_file_ends_no_flow_of_which_it_may_hold_packets_back(tmp_path: Path) -> None:
+    """Live as offline: what writes the file may be slow, so only its packets tell the time."""
+    path = tmp_path / "slow.pcap"
+    capture = pcap([(0.0, ethernet(ipv4(tcp(1)))), (0.1, ethernet(ipv4(tcp(1))))])
+    path.write_bytes(capture[:-70])
+    source = open_source(path, follow=True)
+
+    def grow() -> None:
+        time.sleep(0.6)
+        with open(path, "ab") as file:
+            file.write(capture[-70:])
+        time.sleep(0.4)
+        source.stop()
+
+    grower = threading.Thread(target=grow)
+    grower.start()
+    (batch,) = FlowStream([source], FlowOptions(idle_timeout=0.2))
+    grower.join()
+    assert batch.packets_fwd.tolist() == [2]
+
+
+class Replay:
+    """An interface that replays frames a few at a time, with nothing coming in between."""
+
+    name = "replay"
+    lost = 0
+
+    def __init__(self, frames: list[tuple[float, bytes]], quiet: int = 0) -> None:
+        self.frames = frames
+        self.quiet = quiet
+
+    def __iter__(self) -> Iterator[Packets]:
+        for start in range(0, len(self.frames), 5):
+            some = self.frames[start : start + 5]
+            content = b"".join(frame for _, frame in some)
+            records, at = np.zeros((5, scan.RECORD_FIELDS), np.int64), 0
+            for row, (when, frame) in enumerate(some):
+                # Whole microseconds, as in the file that it is compared with.
+                nanoseconds = round(when * 1e6) * 1000
+                records[row] = (at, len(frame), len(frame), nanoseconds, links.ETHERNET)
+                at += len(frame)
+            yield Packets(np.frombuffer(bytearray(content or b"\0"), np.uint8), records, len(some))
+            yield Packets(np.zeros(1, np.uint8), records, 0)
+        for _ in range(self.quiet):
+            time.sleep(0.1)
+            yield Packets(np.zeros(1, np.uint8), records, 0)
+
+
+def test_live_and_offline_give_the_same_flows() -> None:
+    for options in ({}, OPTIONS):
+        live = FlowStream([Replay(FRAMES)], FlowOptions(**options))
+        source = StreamSource(io.BytesIO(pcap(FRAMES)), "capture")
+        offline = FlowStream([source], FlowOptions(**options))
+        key = itemgetter("start", "src_ip", "src_port", "dst_ip", "dst_port")
+        assert sorted(rows_of(live), key=key) == sorted(rows_of(offline), key=key)
+        assert live.counts.packets == offline.counts.packets == len(FRAMES)
+        assert live.counts.evicted == offline.counts.evicted
+
+
+def test_a_quiet_interface_lets_flows_go_idle() -> None:
+    frames = [(0.0, ethernet(ipv4(tcp(1))))]
+    replay = Replay(frames, quiet=14)
+    (batch,) = FlowStream([replay], FlowOptions(idle_timeout=0.1))
+    assert [END_REASONS[reason] for reason in batch.end_reason] == ["idle"]
 
 
 def test_an_interface_gives_the_flows_that_pass_it() -> None:
@@ -135,24 +198,53 @@ def test_an_interface_that_does_not_exist_is_refused() -> None:
         InterfaceSource("nosuch0")
 
 
-def test_the_fallback_gives_the_same_flows(tmp_path: Path) -> None:
+FALLBACKS = ("", "sys.modules['numba'] = None; ")
+"""What comes before the import of the reader: numba left out by the environment, or missing."""
+
+
+@pytest.mark.parametrize("before", FALLBACKS)
+def test_the_fallback_gives_the_same_flows(tmp_path: Path, before: str) -> None:
     path = tmp_path / "mixed.pcapng"
     path.write_bytes(pcapng(FRAMES))
     rows, counts = flows_of(path, **OPTIONS)
-    program = (
-        "import sys; from pathlib import Path; from flow_dicts import flows_of\n"
+    printed = in_new_process(
+        f"import sys; {before}from pathlib import Path; from flow_dicts import flows_of\n"
         "from fieldfare.netsec.capture import compiled\n"
         "assert not compiled.COMPILED\n"
-        f"print(flows_of(Path(sys.argv[1]), **{OPTIONS!r}))"
+        f"print(flows_of(Path({str(path)!r}), **{OPTIONS!r}))",
+        {} if before else {"FIELDFARE_PURE_PYTHON": "1"},
     )
+    assert printed == str((rows, counts))
+
+
+def test_where_nothing_can_be_cached_the_reader_still_compiles() -> None:
+    pytest.importorskip("numba", reason="NOT CHECKED: numba is not installed")
+    printed = in_new_process(
+        "import warnings; import numba\n"
+        "njit = numba.njit\n"
+        "def uncached(*functions, cache=False):\n"
+        "    if not functions: return lambda function: uncached(function, cache=cache)\n"
+        "    if cache: raise RuntimeError('cannot cache function: no locator available')\n"
+        "    return njit(*functions)\n"
+        "numba.njit = uncached\n"
+        "with warnings.catch_warnings(record=True) as told:\n"
+        "    from fieldfare.netsec.capture import frames\n"
+        "print(frames.u16(b'\\x01\\x02', 0), 'NUMBA_CACHE_DIR' in str(told[0].message))",
+        {},
+    )
+    assert printed == "258 True"
+
+
+def in_new_process(program: str, environment: dict[str, str]) -> str:
+    """What a program prints that can import the helpers beside this file."""
     here = str(Path(__file__).parent)
-    path_list = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    folders = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
-        env={**os.environ, "FIELDFARE_PURE_PYTHON": "1", "PYTHONPATH": path_list},
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": folders, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str((rows, counts))
+    return done.stdout.strip()

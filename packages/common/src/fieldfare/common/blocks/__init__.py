@@ -7,6 +7,7 @@ from .depthwise import DepthwiseConv
 from .mbconv import MBConv
 from .nd import adaptive_avg_pool, convolution, normalisation
 from .reversible import MEMORY_MODES, ReversibleStage
+from .selective_scan import selective_scan
 
 __all__ = [
     "ASPP",
@@ -20,4 +21,5 @@ __all__ = [
     "convolution",
     "eca_kernel",
     "normalisation",
+    "selective_scan",
 ]

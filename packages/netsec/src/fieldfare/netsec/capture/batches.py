@@ -1,5 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flows as columns: arrays for the models, an Arrow table for files."""
+"""Flows as columns: arrays for the models, an Arrow table for files.
+
+Layout of `FirstPackets`, for M packets and W = keep_header + keep_payload bytes:
+
+    column          dtype, shape    meaning
+    flow            int64  (M,)     row of the flow in its batch, ascending
+    time            int64  (M,)     nanoseconds since 1970 (UTC)
+    backward        bool   (M,)     sent against the direction of the flow's first packet
+    bytes           int64  (M,)     length of the IP packet, also where less of it was captured
+    transport       int64  (M,)     where in a row of data the transport header begins
+    header          int64  (M,)     h, bytes of IP and transport headers; the payload begins there
+    payload         int64  (M,)     p, bytes of payload
+    payload_length  int64  (M,)     length of the payload in the packet itself
+    data            uint8  (M, W)   h header bytes, then p payload bytes, then zeros
+
+A row of data begins with the IP header; h <= keep_header and p <= keep_payload. With keep_header >=
+120 the longest headers of IPv4 (60 + 60) are kept whole, and `transport` is always less than h
+where a transport header was captured; IPv6 extensions can be longer. A later fragment has no
+transport header: h is its IP header and all else is payload. Of a packet that the snap length cut,
+h and p are what was captured.
+"""
 
 import socket
 from dataclasses import dataclass

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One source for the compiled pass and for its pure-Python fallback.
 
-A function marked `@compiled` is built by numba and cached on disk; without numba (or with
+A function marked `@compiled` is built by numba on its first call (some 15 seconds for all of them)
+and cached on disk: in NUMBA_CACHE_DIR if that is set, else beside the source, else in the user's
+cache folder; where none can be written, each run compiles anew and says so. Without numba (or with
 FIELDFARE_PURE_PYTHON=1) the very same function runs undecorated. Two rules keep both equal: arrays
 go through `view`, so that an index gives a Python int in the fallback and never a numpy scalar that
 overflows; and no value leaves the signed 64-bit range except in a product that is masked at once.
@@ -10,6 +12,7 @@ overflows; and no value leaves the signed 64-bit range except in a product that 
 import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,13 +40,21 @@ def _source_stamp() -> str:
 
 
 _STAMP = _source_stamp() if COMPILED else ""
+_NO_CACHE = (
+    "the compiled capture reader cannot be kept on disk, so every run compiles it anew; set "
+    "NUMBA_CACHE_DIR to a folder that can be written"
+)
 
 
 def compiled(function: Function) -> Function:
     """Compile a function on its first call, or leave it as it is in the fallback."""
     if not COMPILED:
         return function
-    dispatcher: Any = numba.njit(cache=True)(function)
+    try:
+        dispatcher: Any = numba.njit(cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=2)
+        return numba.njit(function)
     # numba takes a cached function as fresh while its own file is unchanged, even where a function
     # that it calls has changed in another file.
     with contextlib.suppress(AttributeError):

@@ -7,30 +7,12 @@ on how the capture was cut into chunks or on when ended flows are taken out.
 
 from typing import Any
 
+from . import flow_state as fs
 from .compiled import compiled
-from .flow_state import (
-    AT_END,
-    CLOSED,
-    CLOSING,
-    DONE,
-    EVICTED,
-    FREE_SLOT,
-    HEAD_CLOSED,
-    HEAD_OPEN,
-    IDLE,
-    LAST,
-    LIVE,
-    LIVE_KEPT,
-    NEXT,
-    NONE,
-    TCP_END,
-    USED_SLOTS,
-    FlowState,
-    end_flow,
-)
+from .flow_state import FlowState
 
 (IDLE_LIMIT, ACTIVE_LIMIT, LINGER_LIMIT, DIRECTED, DECAPSULATE, CLOSE_TCP, MAX_FLOWS, MAX_KEPT,
- KEEP_PACKETS, KEEP_HEADER, KEEP_PAYLOAD, SEED) = range(12)  # fmt: skip
+ KEEP_PACKETS, KEEP_HEADER, KEEP_PAYLOAD, SECRET) = range(12)  # fmt: skip
 SETTINGS = 12
 """Places in the int64 settings: three times in nanoseconds (NEVER: no limit), switches, limits."""
 
@@ -46,27 +28,27 @@ def why_over(state: FlowState, slot: int, time: int, settings: Any) -> int:
 
     A clock that jumps back by more than the limit ends a flow too, as between joined captures.
     """
-    quiet = abs(time - state.totals[slot, LAST])
-    if state.links[slot, CLOSING] & CLOSED and quiet > settings[LINGER_LIMIT]:
-        return TCP_END
+    quiet = abs(time - state.totals[slot, fs.LAST])
+    if state.links[slot, fs.CLOSING] & fs.CLOSED and quiet > settings[LINGER_LIMIT]:
+        return fs.TCP_END
     if quiet > settings[IDLE_LIMIT]:
-        return IDLE
-    return AT_END
+        return fs.IDLE
+    return fs.AT_END
 
 
 @compiled
 def sweep(state: FlowState, time: int, settings: Any) -> int:
     """End the flows that are over at a time; TAKE_OUT when there is no room for more."""
-    for head in (HEAD_CLOSED, HEAD_OPEN):
+    for head in (fs.HEAD_CLOSED, fs.HEAD_OPEN):
         slot = state.registers[head]
-        while slot != NONE:
+        while slot != fs.NONE:
             reason = why_over(state, slot, time, settings)
-            if reason == AT_END:
+            if reason == fs.AT_END:
                 break
-            if state.registers[DONE] == len(state.done):
+            if state.registers[fs.DONE] == len(state.done):
                 return TAKE_OUT
-            following = state.links[slot, NEXT]
-            end_flow(state, slot, reason)
+            following = state.links[slot, fs.NEXT]
+            fs.end_flow(state, slot, reason)
             slot = following
     return READY
 
@@ -74,35 +56,35 @@ def sweep(state: FlowState, time: int, settings: Any) -> int:
 @compiled
 def end_all(state: FlowState, reason: int) -> int:
     """End every flow; TAKE_OUT when there is no room for more."""
-    for head in (HEAD_CLOSED, HEAD_OPEN):
-        while state.registers[head] != NONE:
-            if state.registers[DONE] == len(state.done):
+    for head in (fs.HEAD_CLOSED, fs.HEAD_OPEN):
+        while state.registers[head] != fs.NONE:
+            if state.registers[fs.DONE] == len(state.done):
                 return TAKE_OUT
-            end_flow(state, state.registers[head], reason)
+            fs.end_flow(state, state.registers[head], reason)
     return READY
 
 
 @compiled
 def longest_quiet(state: FlowState, spared: int) -> int:
     """The flow to evict: a closed one if any, else that with the oldest packet; or NONE."""
-    for head in (HEAD_CLOSED, HEAD_OPEN):
+    for head in (fs.HEAD_CLOSED, fs.HEAD_OPEN):
         slot = state.registers[head]
-        if slot == spared and slot != NONE:
-            slot = state.links[slot, NEXT]
-        if slot != NONE:
+        if slot == spared and slot != fs.NONE:
+            slot = state.links[slot, fs.NEXT]
+        if slot != fs.NONE:
             return slot
-    return NONE
+    return fs.NONE
 
 
 @compiled
 def make_room(state: FlowState, settings: Any) -> int:
     """See to it that a slot is free; READY, or what is needed."""
     registers = state.registers
-    if registers[LIVE] >= settings[MAX_FLOWS]:
-        if registers[DONE] == len(state.done):
+    if registers[fs.LIVE] >= settings[MAX_FLOWS]:
+        if registers[fs.DONE] == len(state.done):
             return TAKE_OUT
-        end_flow(state, longest_quiet(state, NONE), EVICTED)
-    if registers[FREE_SLOT] == NONE and registers[USED_SLOTS] == len(state.hashes):
+        fs.end_flow(state, longest_quiet(state, fs.NONE), fs.EVICTED)
+    if registers[fs.FREE_SLOT] == fs.NONE and registers[fs.USED_SLOTS] == len(state.hashes):
         return GROW_SLOTS
     return READY
 
@@ -114,11 +96,11 @@ def make_kept_room(state: FlowState, slot: int, settings: Any) -> int:
     Other flows are evicted for it where the places are all taken. NONE: there is none to evict.
     """
     registers = state.registers
-    while registers[LIVE_KEPT] >= settings[MAX_KEPT]:
-        if registers[DONE] == len(state.done):
+    while registers[fs.LIVE_KEPT] >= settings[MAX_KEPT]:
+        if registers[fs.DONE] == len(state.done):
             return TAKE_OUT
         other = longest_quiet(state, slot)
-        if other == NONE:
-            return NONE
-        end_flow(state, other, EVICTED)
+        if other == fs.NONE:
+            return fs.NONE
+        fs.end_flow(state, other, fs.EVICTED)
     return READY

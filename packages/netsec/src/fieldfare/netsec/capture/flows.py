@@ -15,6 +15,9 @@ from .sources import ByteSource, open_source
 from .table import EndedFlows, FlowOptions, FlowTable
 from .unusual import UnusualLinks
 
+_DELIVERY = 1_000_000_000
+"""Nanoseconds that a packet may take from its time stamp to here; far more than any does."""
+
 
 @dataclass
 class FlowCounts:
@@ -77,35 +80,38 @@ class FlowStream:
         self._table = FlowTable(options)
         self._chunk = chunk
         self._links = UnusualLinks()
-        self._latest = 0
-        self._heard = time.monotonic_ns()
         self.counts = FlowCounts()
 
     def __iter__(self) -> Iterator[FlowBatch]:
         for source in self._sources:
-            packets: Iterable[Packets]
-            if isinstance(source, PacketSource):
-                packets = source
-            else:
-                packets = PacketReader(source, self.counts.read, self._chunk)
-            for some in packets:
-                for ended in self._take(some):
-                    yield to_batch(ended)
-                self.counts.lost = getattr(source, "lost", 0)
-                self._count()
+            for ended in self._read(source):
+                yield to_batch(ended)
         for ended in self._table.finish():
             yield to_batch(ended)
         self._count()
 
-    def _take(self, packets: Packets) -> Iterator[EndedFlows]:
-        if packets.used:
-            self._links.translate(packets)
-            yield from self._table.add(packets)
-            self._latest = int(packets.records[packets.used - 1, scan.TIME])
-            self._heard = time.monotonic_ns()
+    def _read(self, source: ByteSource | PacketSource) -> Iterator[EndedFlows]:
+        reader: Iterable[Packets]
+        if live := isinstance(source, PacketSource):
+            reader = source
         else:
-            # The capture's own clock goes on while nothing comes, whatever this machine's says.
-            yield from self._table.tick(self._latest + time.monotonic_ns() - self._heard)
+            reader = PacketReader(source, self.counts.read, self._chunk)
+        latest = heard = 0
+        for packets in reader:
+            if packets.used:
+                self._links.translate(packets)
+                yield from self._table.add(packets)
+                latest = int(packets.records[packets.used - 1, scan.TIME])
+                heard = time.monotonic_ns()
+            elif live and heard:
+                # The kernel hands packets on at once, so while none come its clock goes on. What
+                # writes a growing file may hold them back for long: there only packets tell time.
+                quiet = time.monotonic_ns() - heard - _DELIVERY
+                yield from self._table.tick(latest + max(quiet, 0))
+            else:
+                yield from self._table.take_out()
+            self.counts.lost = getattr(source, "lost", 0)
+            self._count()
 
     def _count(self) -> None:
         count, counts = self._table.register, self.counts

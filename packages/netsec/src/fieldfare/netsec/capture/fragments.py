@@ -26,14 +26,19 @@ of the first fragment, its time, its number (0: an empty place)."""
 
 _WAYS = 8
 _KIND, _ID, _PROTOCOL, _SPORT, _DPORT, _TIME, _NUMBER = 8, 9, 10, 11, 12, 13, 14
+_MULTIPLIER = 0x4F6CDD1D
 _LIFETIME = 30_000_000_000  # nanoseconds; what Linux waits for the rest of a packet
 
 
 @compiled
-def mix(state: int, word: int) -> int:
-    """One step of a hash over 32-bit words; the product is cut to 32 bits at once."""
-    state = ((state ^ word) * 0x9E3779B1) & 0xFFFFFFFF
-    return state ^ (state >> 15)
+def mix(state: int, word: int, secret: int) -> int:
+    """One step of a hash over 32-bit words; the secret has 31 bits.
+
+    The high half of the product is folded into the low one. The low half alone would let a flipped
+    highest bit through unchanged, whatever the secret, and so let keys be made that collide.
+    """
+    product = (state ^ word) * secret
+    return (product ^ (product >> 31)) & 0xFFFFFFFF
 
 
 @compiled
@@ -43,9 +48,9 @@ def fragment_place(packet: Any, kind: int, cache: Any) -> tuple[int, int]:
     Returns:
         (row that holds it, or -1; row to write to).
     """
-    state = mix(mix(0, kind), packet[FRAGMENT_ID])
+    state = mix(kind, packet[FRAGMENT_ID], _MULTIPLIER)
     for word in range(8):
-        state = mix(state, packet[SRC + word])
+        state = mix(state, packet[SRC + word], _MULTIPLIER)
     start = (state % (FRAGMENT_ROWS // _WAYS)) * _WAYS
     oldest = start
     for row in range(start, start + _WAYS):

@@ -15,8 +15,9 @@ from .links import TYPE_IPV4
 
 Addresses take four 32-bit words each (IPv4: the first). BYTES is the length of the IP packet;
 NETWORK, TRANSPORT, PAYLOAD and END are offsets into the buffer, END where the captured part of the
-IP packet ends; FRAGMENT is 0 (whole), 1 (first) or 2 (later); SHORTENED is 1 where the IP header
-claims more bytes than were on the wire.
+IP packet ends; only PAYLOAD may lie beyond it, where the snap length cut the headers. FRAGMENT is 0
+(whole), 1 (first) or 2 (later); SHORTENED is 1 where the IP header claims more bytes than were on
+the wire.
 """
 PACKET_FIELDS = 21
 
@@ -89,6 +90,7 @@ def read_ipv4(buffer: Any, at: int, end: int, wire_end: int, packet: Any) -> int
     elif fragment & 0x2000:
         packet[FRAGMENT] = 1
     packet[FRAGMENT_ID] = u16(buffer, at + 4)
+    end = min(end, at + length)
     at += header
     if packet[PROTOCOL] == _AUTHENTICATION and packet[FRAGMENT] != 2 and end - at >= 12:
         packet[PROTOCOL] = buffer[at]
@@ -165,5 +167,5 @@ def read_transport(buffer: Any, at: int, packet: Any) -> int:
             header = 8
         elif protocol == _SCTP:
             header = 12
-    packet[PAYLOAD] = min(at + header, end)
+    packet[PAYLOAD] = min(at + header, packet[NETWORK] + packet[BYTES])
     return OK

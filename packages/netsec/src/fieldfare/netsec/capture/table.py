@@ -2,7 +2,7 @@
 """The flow table: packets in, ended flows out, bounded memory."""
 
 import math
-import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -245,5 +245,5 @@ def _settings(options: FlowOptions) -> np.ndarray:
     settings[flow_limits.KEEP_PACKETS] = options.keep_packets
     settings[flow_limits.KEEP_HEADER] = options.keep_header
     settings[flow_limits.KEEP_PAYLOAD] = options.keep_payload
-    settings[flow_limits.SEED] = int.from_bytes(os.urandom(4), "little")
+    settings[flow_limits.SECRET] = secrets.randbits(30) | 1 << 30 | 1
     return settings

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Link types that the compiled pass does not read, left to scapy.
+"""Link types that the compiled pass does not read, and published pre-processing, left to scapy.
 
 The only module that imports scapy, which is GPL-2.0; without it such packets count as unsupported.
 """
 
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fieldfare.common.errors import InputError
 
 from . import scan
 from .container import Packets
@@ -78,3 +83,37 @@ def _load() -> Any:
     except ImportError:
         return ()
     return conf.l2types.num2layer, (IP, IPv6)
+
+
+def ip_packets_with_payload(path: Path, count: int) -> Iterator[tuple[bytes, bytes] | None]:
+    """The first packets of a capture as scapy rebuilds them, IPv4 addresses 0.0.0.0.
+
+    Yields:
+        (packet from its outermost IPv4 header on, what no layer of scapy's took for its own), or
+        None for a packet without IPv4.
+
+    Raises:
+        InputError: no such file, no capture, or scapy is not installed.
+    """
+    if not _load():
+        raise InputError("the published byte representation needs scapy: pip install scapy")
+    from scapy.error import Scapy_Exception
+    from scapy.layers.inet import IP
+    from scapy.packet import Raw
+    from scapy.utils import PcapReader
+
+    try:
+        with PcapReader(str(path)) as reader:
+            for packet in islice(reader, count):
+                yield _rebuilt(packet, IP, Raw)
+    except (OSError, Scapy_Exception) as error:
+        raise InputError(f"{path}: not a readable capture ({error})") from None
+
+
+def _rebuilt(packet: Any, ip: Any, raw: Any) -> tuple[bytes, bytes] | None:
+    try:
+        network = packet[ip]
+        network.src = network.dst = "0.0.0.0"
+        return bytes(network), bytes(packet[raw]) if raw in packet else b""
+    except Exception:  # no IPv4, or a packet that scapy cannot build; zeros, as published
+        return None

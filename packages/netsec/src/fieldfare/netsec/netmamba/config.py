@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes of NetMamba: the published one."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NetMambaConfig:
+    """What a network looks like and what it reads.
+
+    Attributes:
+        byte_length: bytes read of each flow; a multiple of stride.
+        stride: bytes of a token.
+        embed_dim: width of the encoder.
+        depth: blocks of the encoder.
+        decoder_embed_dim: width of the decoder (pre-training only).
+        decoder_depth: blocks of the decoder.
+        state_dim: states of each channel of the scan.
+        conv_kernel: width of the causal convolution before it.
+        expand: channels of the scan for each of the block.
+        drop_path: rate of stochastic depth behind the last block, rising to it from 0; training
+            only.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    byte_length: int = 1600
+    stride: int = 4
+    embed_dim: int = 256
+    depth: int = 4
+    decoder_embed_dim: int = 128
+    decoder_depth: int = 2
+    state_dim: int = 16
+    conv_kernel: int = 4
+    expand: int = 2
+    drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in self.to_dict().items():
+            if name != "drop_path" and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.byte_length % self.stride:
+            raise ValueError(f"byte_length {self.byte_length} is no multiple of {self.stride}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}; it must lie in [0, 1)")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a flow, without CLS: 400 as published."""
+        return self.byte_length // self.stride
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a model card holds; `NetMambaConfig(**values)` reads it."""
+        return asdict(self)
+
+
+CONFIGS = {"base": NetMambaConfig()}
+"""The published network, 1,861,652 parameters with 20 classes."""

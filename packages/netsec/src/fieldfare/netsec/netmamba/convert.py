@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published NetMamba checkpoints as our model files, and pre-trained encoders as classifiers'."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.weights import ModelCard, fit_state_dict, load_checkpoint, save_model_file
+
+from .config import NetMambaConfig
+from .network import NetMamba, NetMambaClassifier, resize_positions
+from .pretraining import NetMambaPretraining
+
+ARCHITECTURE = "netmamba"
+
+
+def convert_checkpoint(
+    source: Path, target: Path, *, task: str, classes: Sequence[str] | None = None
+) -> ModelCard:
+    """Write a published checkpoint, pre-trained or fine-tuned, as one of our model files.
+
+    Args:
+        source: a .pth file, with the state dict under `model` or bare.
+        target: the .safetensors file to write.
+        task: of the card.
+        classes: names of a fine-tuned checkpoint's classes, in order; `class_0` and so on when
+            None. Not for a pre-trained one.
+
+    Returns:
+        The card; its config holds `architecture`, `network` (of `NetMambaConfig`) and `classes`,
+        None for a pre-trained checkpoint.
+
+    Raises:
+        InputError: unreadable, no NetMamba checkpoint, or one that does not fit the classes.
+    """
+    tensors = {name: tensor.float() for name, tensor in load_checkpoint(source).items()}
+    config = infer_config(tensors, source)
+    names = _class_names(tensors, classes, source)
+    with torch.device("meta"):
+        network: nn.Module = (
+            NetMambaPretraining(config) if names is None else NetMambaClassifier(config, len(names))
+        )
+    fit = fit_state_dict(tensors, network.state_dict())
+    fit.require_complete(source)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    kind = "pre-trained" if names is None else f"fine-tuned to {len(names)} classes"
+    card = ModelCard(
+        name=target.stem,
+        task=task,
+        summary=f"NetMamba, {kind}, {parameters:,} parameters, converted from {source.name}.",
+        config={"architecture": ARCHITECTURE, "network": config.to_dict(), "classes": names},
+        training="published checkpoint (arXiv 2405.11449), converted",
+        limits="reads the published byte representation (`published_bytes`), which keeps ports",
+    )
+    save_model_file(target, fit.tensors, card)
+    return card
+
+
+def infer_config(tensors: Mapping[str, Tensor], path: Path) -> NetMambaConfig:
+    """The configuration that a published state dict's shapes imply.
+
+    Args:
+        path: for messages.
+
+    Raises:
+        InputError: no NetMamba state dict.
+    """
+
+    def shape(name: str, dimensions: int) -> torch.Size:
+        if name not in tensors or tensors[name].ndim != dimensions:
+            raise InputError(f"{path}: is no NetMamba checkpoint: no fitting {name}")
+        return tensors[name].shape
+
+    def depth(blocks: str) -> int:
+        found = (re.match(rf"{blocks}\.(\d+)\.", name) for name in tensors)
+        return len({match[1] for match in found if match})
+
+    _, positions, embed_dim = shape("pos_embed", 3)
+    _, _, stride = shape("patch_embed.proj.weight", 3)
+    inner, state_dim = shape("blocks.0.mixer.A_log", 2)
+    _, _, conv_kernel = shape("blocks.0.mixer.conv1d.weight", 3)
+    decoder = {}
+    if "decoder_pos_embed" in tensors:
+        decoder = {
+            "decoder_embed_dim": shape("decoder_pos_embed", 3)[2],
+            "decoder_depth": depth("decoder_blocks"),
+        }
+    try:
+        return NetMambaConfig(
+            byte_length=(positions - 1) * stride,
+            stride=stride,
+            embed_dim=embed_dim,
+            depth=depth("blocks"),
+            state_dim=state_dim,
+            conv_kernel=conv_kernel,
+            expand=inner // max(embed_dim, 1),
+            **decoder,
+        )
+    except ValueError as error:
+        raise InputError(f"{path}: fits no NetMamba: {error}") from None
+
+
+def load_encoder(network: NetMamba, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Take the encoder of a pre-trained or fine-tuned network; other lengths are interpolated.
+
+    Args:
+        network: classifier or pre-training; its head and decoder stay as they are.
+        path: for messages.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    with torch.device("meta"):
+        expected = NetMamba(network.config).state_dict()
+    found = {name: tensor for name, tensor in tensors.items() if name in expected}
+    if "pos_embed" in found and found["pos_embed"].ndim == 3:
+        found["pos_embed"] = resize_positions(found["pos_embed"], network.config.tokens)
+    fit = fit_state_dict(found, expected)
+    fit.require_complete(path)
+    network.load_state_dict(fit.tensors, strict=False)
+
+
+def _class_names(
+    tensors: Mapping[str, Tensor], classes: Sequence[str] | None, path: Path
+) -> list[str] | None:
+    """Names of the classes, or None where there is no classifier."""
+    if "head.weight" not in tensors:
+        if classes is not None:
+            raise InputError(f"{path}: is a pre-trained checkpoint; it has no classes to name")
+        return None
+    count = len(tensors["head.weight"])
+    if classes is None:
+        return [f"class_{number}" for number in range(count)]
+    if len(classes) != count or len(set(classes)) != count:
+        raise InputError(f"{path}: has {count} classes; {len(set(classes))} names were given")
+    return list(classes)

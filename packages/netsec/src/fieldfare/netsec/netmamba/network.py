@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NetMamba: bytes of a flow as tokens of a few bytes each, read in one direction by Mamba blocks.
+
+The CLS token stands last, since only there has a causal model seen everything. Names of the
+parameters are those of the published checkpoints.
+
+Source: NetMamba, Wang et al. 2024, arXiv 2405.11449.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import NetMambaConfig
+from .mamba import Block, Mamba, RMSNorm, run_blocks
+
+POSITION_STD = 0.02
+
+
+def normalise(data: Tensor) -> Tensor:
+    """Bytes 0 to 255, uint8, as float32 in [-1, 1]."""
+    return (data.float() / 255 - 0.5) / 0.5
+
+
+class StrideEmbedding(nn.Module):
+    """`stride` neighbouring bytes to one token; (B, L) -> (B, L / stride, dim)."""
+
+    def __init__(self, stride: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv1d(1, dim, stride, stride)
+        # LeCun normal, from normals cut off at two deviations, which leaves .8796 of their own.
+        std = math.sqrt(1 / stride) / 0.87962566103423978
+        nn.init.trunc_normal_(self.proj.weight, std=std, a=-2 * std, b=2 * std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L) -> (B, L / stride, dim)."""
+        return self.proj(x[:, None]).mT
+
+
+class NetMamba(nn.Module):
+    """The encoder.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: NetMambaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = StrideEmbedding(config.stride, config.embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens + 1, config.embed_dim))
+        self.blocks = make_blocks(config, config.embed_dim, config.depth)
+        self.norm_f = RMSNorm(config.embed_dim)
+        for parameter in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(parameter, std=POSITION_STD)
+
+    def embed_tokens(self, data: Tensor) -> Tensor:
+        """Tokens with their positions, without CLS; (B, byte_length) -> (B, tokens, embed_dim).
+
+        Args:
+            data: uint8, or float as `normalise` gives it.
+
+        Raises:
+            ValueError: another number of bytes.
+        """
+        if data.ndim != 2 or data.shape[1] != self.config.byte_length:
+            raise ValueError(
+                f"bytes must be (B, {self.config.byte_length}), got {list(data.shape)}"
+            )
+        if data.dtype == torch.uint8:
+            data = normalise(data)
+        return self.patch_embed(data.to(self.cls_token.dtype)) + self.pos_embed[:, :-1]
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """CLS put last, then the blocks; (B, T, embed_dim) -> (B, T + 1, embed_dim)."""
+        cls = (self.cls_token + self.pos_embed[:, -1:]).expand(len(tokens), -1, -1)
+        x = torch.cat([tokens, cls], dim=1)
+        rate = self.config.drop_path
+        return run_blocks(self.blocks, self.norm_f, x, rate, training=self.training)
+
+
+class NetMambaClassifier(NetMamba):
+    """NetMamba with a linear head on CLS.
+
+    Args:
+        config: sizes.
+        classes: C.
+    """
+
+    def __init__(self, config: NetMambaConfig, classes: int) -> None:
+        super().__init__(config)
+        self.head = nn.Linear(config.embed_dim, classes)
+        nn.init.zeros_(self.head.bias)
+
+    def embed(self, data: Tensor) -> Tensor:
+        """One vector for each flow: (B, byte_length), uint8 or normalised -> (B, embed_dim)."""
+        return self.encode(self.embed_tokens(data))[:, -1]
+
+    def forward(self, data: Tensor) -> Tensor:
+        """(B, byte_length), uint8 or normalised -> logits, (B, C)."""
+        return self.head(self.embed(data))
+
+
+def make_blocks(config: NetMambaConfig, dim: int, depth: int) -> nn.ModuleList:
+    """Blocks whose stochastic depth rises from 0; the rate `drop_path` itself follows the last."""
+    rates = [0.0, *(config.drop_path * i / (depth - 1) for i in range(depth - 1))]
+    blocks = nn.ModuleList()
+    for rate in rates:
+        mixer = Mamba(dim, config.state_dim, config.conv_kernel, config.expand)
+        # GPT-2's rule for layers that write into the residual; the encoder's depth, everywhere.
+        nn.init.kaiming_uniform_(mixer.out_proj.weight, a=math.sqrt(5))
+        with torch.no_grad():
+            mixer.out_proj.weight /= math.sqrt(config.depth)
+        blocks.append(Block(mixer, dim, rate))
+    return blocks
+
+
+def resize_positions(positions: Tensor, tokens: int) -> Tensor:
+    """Position embeddings for another number of tokens, interpolated linearly; CLS stays as it is.
+
+    Args:
+        positions: (1, T + 1, dim), that of CLS last.
+        tokens: without CLS.
+
+    Returns:
+        (1, tokens + 1, dim).
+    """
+    *_, count, _ = positions.shape
+    if count == tokens + 1:
+        return positions
+    resized = F.interpolate(positions[:, :-1].mT, tokens, mode="linear", align_corners=False)
+    return torch.cat([resized.mT, positions[:, -1:]], dim=1)
