@@ -32,6 +32,7 @@ from fieldfare.wireless.icgnn.training import (
     training_settings,
 )
 from fieldfare.wireless.icgnn.validation import PowerValidation, PrecoderValidation
+from fieldfare.wireless.precoding.csi import imperfect_csi
 from fieldfare.wireless.precoding.linear import rzf
 from fieldfare.wireless.precoding.rates import sum_rate
 
@@ -94,6 +95,25 @@ def test_with_errors_in_the_estimate_the_untrained_loss_is_still_that_of_rzf() -
     for error in (0.0, 0.2):
         loss = precoder_loss(IcgnnPrecoder(), batch, error)
         assert float(loss.detach()) == pytest.approx(-1, abs=1e-5)
+
+
+def test_with_errors_in_the_estimate_precoders_are_paid_by_the_rate_in_the_channel() -> None:
+    network = IcgnnPrecoder()
+    torch.manual_seed(3)
+    for name, parameter in network.named_parameters():
+        if name.startswith("heads"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    H = rayleigh((6, 4, 5), torch.Generator().manual_seed(1))
+    power = torch.full((6,), 10.0)
+    batch = {"H": H[None], "power": power[None], "weights": torch.ones(1, 6, 4)}
+    torch.manual_seed(0)
+    loss = precoder_loss(network, batch, 0.2)
+    torch.manual_seed(0)
+    estimate = imperfect_csi(H, 0.2)
+    reached = sum_rate(H, precode(network, estimate, power, guard=False).W, 1.0)
+    expected = -(reached / sum_rate(H, rzf(estimate, power, 1.0), 1.0)).mean()
+    assert not torch.allclose(expected, torch.tensor(-1.0), atol=1e-3)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
