@@ -10,7 +10,8 @@ _LOWEST, _HIGHEST = 1e-2, 1e2
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """(N, C) logits as probabilities, float64."""
-    shifted = np.exp(np.float64(logits) - np.max(logits, axis=1, keepdims=True))
+    logits = np.asarray(logits, np.float64)
+    shifted = np.exp(logits - np.max(logits, axis=1, keepdims=True, initial=-np.inf))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of flow batches: put together, picked out, cut to their first packets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
@@ -51,6 +51,24 @@ def take(batch: FlowBatch, rows: np.ndarray) -> FlowBatch:
     kept = {name: getattr(packets, name)[place] for name in PACKET_COLUMNS} | {"flow": flow}
     columns = {name: getattr(batch, name)[rows] for name in COLUMNS}
     return FlowBatch(**columns, first_packets=FirstPackets(**kept))
+
+
+def regroup(batches: Iterable[FlowBatch], count: int) -> Iterator[FlowBatch]:
+    """The same flows in order, in batches of `count` each but the last."""
+    waiting: list[FlowBatch] = []
+    held = 0
+    for batch in batches:
+        waiting.append(batch)
+        held += len(batch)
+        if held < count:
+            continue
+        whole = concatenate(waiting)
+        for first in range(0, held - held % count, count):
+            yield take(whole, np.arange(first, first + count))
+        waiting = [take(whole, np.arange(held - held % count, held))]
+        held %= count
+    if held:
+        yield concatenate(waiting)
 
 
 def packet_number(batch: FlowBatch) -> np.ndarray:

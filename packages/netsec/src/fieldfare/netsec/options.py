@@ -5,6 +5,13 @@ from typing import Any
 
 import click
 
+from fieldfare.common import console
+
+PRESETS = (
+    "netmamba/small", "netmamba/base", "netfound/tiny", "netfound/small", "netfound/base",
+    "netfound/large",
+)  # fmt: skip
+
 _CAPTURE = (
     click.option("--interface", metavar="NAME", help="Listen to this interface (Linux) instead."),
     click.option("--follow", is_flag=True, help="Wait for the last capture to grow; Ctrl-C ends."),
@@ -41,3 +48,66 @@ def capture_options(command: Any) -> Any:
     for option in reversed(_CAPTURE):
         command = option(command)
     return command
+
+
+show_option = click.option(
+    "--show",
+    multiple=True,
+    type=click.Choice(["ports", "ttl", "addresses", "numbers", "checksums"]),
+    help="Let the model see this field, if it was trained with and without; repeatable.",
+)
+
+first_packets_option = click.option(
+    "--first-packets",
+    type=console.Numbers(int),
+    help="Also score after the first 1,2,... packets of each flow.",
+)
+
+
+def training_options(steps: int, batch: int, learning_rate: float) -> Any:
+    """Of `train` and `pretrain`."""
+    found = (
+        click.option(
+            "--preset",
+            type=click.Choice(PRESETS),
+            default=PRESETS[0],
+            show_default=True,
+            help="The fresh network.",
+        ),
+        click.option(
+            "--hide",
+            default="addresses,ttl,numbers,checksums",
+            show_default=True,
+            help="Fields that the network never sees; also ports, or none.",
+        ),
+        click.option(
+            "--optional",
+            default="ports",
+            show_default=True,
+            help="Fields hidden in half of the batches, to be shown or hidden later; or none.",
+        ),
+        click.option(
+            "--steps", type=click.IntRange(min=1), default=steps, show_default=True, help="Steps."
+        ),
+        click.option(
+            "--batch",
+            type=click.IntRange(min=1),
+            default=batch,
+            show_default=True,
+            help="Flows a step.",
+        ),
+        click.option(
+            "--learning-rate",
+            type=float,
+            default=learning_rate,
+            show_default=True,
+            help="Peak of the cosine.",
+        ),
+    )
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(found):
+            command = option(command)
+        return command
+
+    return decorate

@@ -6,13 +6,18 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fieldfare.common.errors import InputError
+from fieldfare.common.progress import Progress
 
-from .capture import FlowCounts, FlowOptions, FlowStream, read_flows
+from .capture import FlowBatch, FlowCounts, FlowOptions, FlowStream, read_flows
 from .capture.live import InterfaceSource
 from .capture.sources import open_source
+
+_SMALL = 16 << 20
+"""Bytes of captures below which no progress is shown."""
 
 
 @contextmanager
@@ -57,6 +62,29 @@ def open_recording(
     growing = open_source(last, follow=options["follow"] and last != "-")
     with _first_interrupt(growing.stop):
         yield FlowStream(itertools.chain(map(open_source, finished), [growing]), made)
+
+
+def has_no_end(captures: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Whether flows must be handed on as they end, since nobody knows when the last one comes."""
+    return bool(options["interface"] or options["follow"] or "-" in captures)
+
+
+def watched(
+    stream: FlowStream, captures: Sequence[str], label: str, *, quiet: bool
+) -> Iterator[FlowBatch]:
+    """The same batches, with progress on stderr where the sizes of the captures are known."""
+    paths = [Path(capture) for capture in captures]
+    if not paths or not all(path.is_file() for path in paths):
+        yield from stream
+        return
+    size = sum(path.stat().st_size for path in paths)
+    count = 0
+    with Progress(label, size >> 20, unit="MB", quiet=quiet or size < _SMALL) as progress:
+        for batch in stream:
+            count += len(batch)
+            # Compressed captures expand to more than their size.
+            progress.update(min(stream.counts.read.bytes, size) >> 20, flows=count)
+            yield batch
 
 
 @contextmanager

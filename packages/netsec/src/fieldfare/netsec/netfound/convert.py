@@ -47,8 +47,8 @@ def convert_checkpoint(
             None. Not for a pre-trained one.
 
     Returns:
-        The card; its config holds `architecture`, `network` (of `NetFoundConfig`) and `classes`,
-        None for a pre-trained checkpoint.
+        The card; its config is that of a `classifier.ClassifierConfig`, with `classes` None for a
+        pre-trained checkpoint.
 
     Raises:
         InputError: unreadable, no netFound checkpoint, or one that does not fit the classes.

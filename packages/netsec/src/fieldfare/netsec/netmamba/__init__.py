@@ -3,11 +3,10 @@
 
 from .config import CONFIGS, NetMambaConfig
 from .network import NetMambaClassifier, normalise
-from .packet_bytes import BIASED_FIELDS, packet_bytes, published_bytes
+from .packet_bytes import packet_bytes, published_bytes
 from .pretraining import NetMambaPretraining, Reconstruction
 
 __all__ = [
-    "BIASED_FIELDS",
     "CONFIGS",
     "NetMambaClassifier",
     "NetMambaConfig",

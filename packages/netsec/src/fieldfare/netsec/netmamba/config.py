@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes of NetMamba: the published one."""
+"""Sizes of NetMamba: the published one, and a reduced one that is ours."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +11,8 @@ class NetMambaConfig:
 
     Attributes:
         byte_length: bytes read of each flow; a multiple of stride.
+        packets, header_bytes: packets and header bytes of each among them; the rest is payload.
+        mark_direction: see `packet_bytes.packet_bytes`.
         stride: bytes of a token.
         embed_dim: width of the encoder.
         depth: blocks of the encoder.
@@ -27,6 +29,9 @@ class NetMambaConfig:
     """
 
     byte_length: int = 1600
+    packets: int = 5
+    header_bytes: int = 80
+    mark_direction: bool = False
     stride: int = 4
     embed_dim: int = 256
     depth: int = 4
@@ -39,7 +44,7 @@ class NetMambaConfig:
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
-            if name != "drop_path" and value < 1:
+            if name not in ("drop_path", "mark_direction") and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if self.byte_length % self.stride:
             raise ValueError(f"byte_length {self.byte_length} is no multiple of {self.stride}")
@@ -51,10 +56,32 @@ class NetMambaConfig:
         """Tokens of a flow, without CLS: 400 as published."""
         return self.byte_length // self.stride
 
+    @property
+    def payload_bytes(self) -> int:
+        """Payload bytes read of each packet: 240 as published.
+
+        Raises:
+            ValueError: byte_length is not so many packets of more than header_bytes.
+        """
+        payload, rest = divmod(self.byte_length, self.packets)
+        if rest or payload < self.header_bytes:
+            raise ValueError(
+                f"{self.byte_length} bytes are not {self.packets} packets of {self.header_bytes} "
+                "header bytes and payload"
+            )
+        return payload - self.header_bytes
+
     def to_dict(self) -> dict[str, Any]:
         """What a model card holds; `NetMambaConfig(**values)` reads it."""
         return asdict(self)
 
 
-CONFIGS = {"base": NetMambaConfig()}
-"""The published network, 1,861,652 parameters with 20 classes."""
+CONFIGS = {
+    "base": NetMambaConfig(),
+    "small": NetMambaConfig(
+        byte_length=640, header_bytes=48, mark_direction=True, embed_dim=128, depth=3,
+        decoder_embed_dim=64, decoder_depth=1,
+    ),
+}  # fmt: skip
+"""`base`, the published network, 1,861,652 parameters with 20 classes; `small`, ours, reads 48
+header and 80 payload bytes of a packet."""

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ def convert_checkpoint(
             None. Not for a pre-trained one.
 
     Returns:
-        The card; its config holds `architecture`, `network` (of `NetMambaConfig`) and `classes`,
-        None for a pre-trained checkpoint.
+        The card; its config is that of a `classifier.ClassifierConfig`, with `classes` None for a
+        pre-trained checkpoint.
 
     Raises:
         InputError: unreadable, no NetMamba checkpoint, or one that does not fit the classes.
@@ -52,9 +53,16 @@ def convert_checkpoint(
         name=target.stem,
         task=task,
         summary=f"NetMamba, {kind}, {parameters:,} parameters, converted from {source.name}.",
-        config={"architecture": ARCHITECTURE, "network": config.to_dict(), "classes": names},
+        config={
+            "architecture": ARCHITECTURE,
+            "network": config.to_dict(),
+            "classes": names,
+            "hidden": ["addresses"],
+            "directed": True,
+        },
         training="published checkpoint (arXiv 2405.11449), converted",
-        limits="reads the published byte representation (`published_bytes`), which keeps ports",
+        limits="trained on the published bytes; ours differ from them in packets whose payload the "
+        "published pre-processing takes for headers (DNS, NTP, tunnels)",
     )
     save_model_file(target, fit.tensors, card)
     return card
@@ -83,7 +91,7 @@ def infer_config(tensors: Mapping[str, Tensor], path: Path) -> NetMambaConfig:
     _, _, stride = shape("patch_embed.proj.weight", 3)
     inner, state_dim = shape("blocks.0.mixer.A_log", 2)
     _, _, conv_kernel = shape("blocks.0.mixer.conv1d.weight", 3)
-    decoder = {}
+    decoder: dict[str, Any] = {}
     if "decoder_pos_embed" in tensors:
         decoder = {
             "decoder_embed_dim": shape("decoder_pos_embed", 3)[2],

@@ -99,9 +99,13 @@ class NetMambaClassifier(NetMamba):
         """One vector for each flow: (B, byte_length), uint8 or normalised -> (B, embed_dim)."""
         return self.encode(self.embed_tokens(data))[:, -1]
 
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """(B, embed_dim) of `embed` -> logits, (B, C)."""
+        return self.head(embeddings)
+
     def forward(self, data: Tensor) -> Tensor:
         """(B, byte_length), uint8 or normalised -> logits, (B, C)."""
-        return self.head(self.embed(data))
+        return self.classify(self.embed(data))
 
 
 def make_blocks(config: NetMambaConfig, dim: int, depth: int) -> nn.ModuleList:

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pre-training on unlabelled flows and fine-tuning on labelled ones, for every architecture."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.training import Draw, TrainSettings, fit
+
+from .architectures import Architecture, Inputs
+from .calibration import fit_temperature
+from .capture import FlowBatch
+from .classifier import run
+from .dataset import LabelledFlows, class_weights, few_shot
+from .masking import mask
+from .scores import score
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How to train a classifier.
+
+    Attributes:
+        hidden: fields that it never sees, of `masking.FIELDS`.
+        optional: fields that it sees in half of its samples; hidden in validation.
+        balance: see `dataset.class_weights`.
+        smoothing: of the labels.
+        shots: flows a class to train on; None: all.
+    """
+
+    hidden: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    balance: float = 0.5
+    smoothing: float = 0.05
+    shots: int | None = None
+
+
+class _Draws(Dataset[tuple[int, int]]):
+    """Which flow, and a number for all else that is random about it."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, draw: Draw) -> tuple[int, int]:  # type: ignore[override]
+        return draw.index, int(draw.rng().integers(2**62))
+
+
+class _Variants:
+    """The same flows as inputs with and without what is optional; each sample takes either."""
+
+    def __init__(
+        self,
+        kind: Architecture,
+        config: Any,
+        flows: FlowBatch,
+        hidden: Collection[str],
+        optional: Collection[str],
+    ) -> None:
+        fields = [{*hidden, *optional}, set(hidden)] if optional else [set(hidden)]
+        self.inputs: list[Inputs] = [kind.read(mask(flows, names), config) for names in fields]
+
+    def batch(self, rows: np.ndarray, seed: int) -> Any:
+        """One variant for all rows of a batch, so that no batch is stitched together."""
+        return self.inputs[seed % len(self.inputs)].batch(rows)
+
+
+def train_classifier(
+    kind: Architecture,
+    config: Any,
+    data: LabelledFlows,
+    how: FineTuning,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    start_path: Path | None = None,
+    quiet: bool = False,
+) -> tuple[nn.Module, float | None]:
+    """Train on the split train; choose nothing, but measure, on val.
+
+    Args:
+        start: tensors of a pre-trained or fine-tuned network whose encoder to begin with.
+        start_path: of these, for messages.
+        folder: receives checkpoint, log and curve; a run resumes from it.
+
+    Returns:
+        The network with averaged weights, and the temperature that suits its logits on val, None
+        where there is no such split.
+
+    Raises:
+        InputError: no flows to train on, an encoder that does not fit, and what
+            `fieldfare.common.training.fit` raises.
+    """
+    train = data.of_split("train")
+    if how.shots is not None:
+        train = train.select(few_shot(train.label, how.shots, settings.seed))
+    held = data.of_split("val") if (data.split == 1).any() else None
+    torch.manual_seed(settings.seed)
+    network = kind.classifier(config, len(data.classes))
+    if start is not None:
+        kind.load_encoder(network, start, start_path or Path("the pre-trained model"))
+    settings = dataclasses.replace(
+        settings, identity=_identity(network, [dataclasses.asdict(how), config.to_dict()], train)
+    )
+    variants = _Variants(kind, config, train.flows, how.hidden, how.optional)
+    weights = torch.from_numpy(class_weights(train.label, len(data.classes), how.balance)).float()
+    label = torch.from_numpy(train.label)
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        rows, seeds = (part.cpu().numpy() for part in batch)
+        device = next(model.parameters()).device
+        rng = np.random.default_rng(seeds)
+        inputs = kind.augment(variants.batch(rows, int(rng.integers(2))), config, rng)
+        wanted = label[rows].to(device)
+        # Weights have mean 1 over the flows, so that the sum over B is a mean.
+        total = F.cross_entropy(
+            model(inputs.to(device)), wanted, weights.to(device),
+            label_smoothing=how.smoothing, reduction="sum",
+        )  # fmt: skip
+        return total / len(rows)
+
+    validate = None
+    if held is not None:
+        seen = kind.read(mask(held.flows, {*how.hidden, *how.optional}), config)
+
+        def logits_of(model: nn.Module) -> np.ndarray:
+            return run(model, seen, len(data.classes))[0]
+
+        def validate(model: nn.Module) -> Mapping[str, float]:
+            scores = score(held.label, logits_of(model), data.classes)
+            return {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy}
+
+    trained = fit(
+        network, _Draws(len(train)), loss, settings, folder, validate=validate, quiet=quiet
+    )
+    if held is None:
+        return trained, None
+    return trained, fit_temperature(logits_of(trained), held.label)
+
+
+def pretrain(
+    kind: Architecture,
+    config: Any,
+    flows: FlowBatch,
+    hidden: Collection[str],
+    optional: Collection[str],
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    quiet: bool = False,
+) -> nn.Module:
+    """Train on flows without labels; arguments and errors as of `train_classifier`.
+
+    Returns:
+        The network with its pre-training heads, weights averaged.
+    """
+    if not len(flows):
+        raise InputError("there is no flow to train on")
+    torch.manual_seed(settings.seed)
+    network = kind.pretraining(config)
+    variants = _Variants(kind, config, flows, hidden, optional)
+    names = [sorted(hidden), sorted(optional)]
+    settings = dataclasses.replace(
+        settings, identity=_identity(network, [*names, config.to_dict()], flows)
+    )
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        rows, seeds = (part.cpu().numpy() for part in batch)
+        seed = int(np.random.default_rng(seeds).integers(2**62))
+        inputs = variants.batch(rows, seed).to(next(model.parameters()).device)
+        return kind.pretraining_loss(model, inputs, seed)
+
+    return fit(network, _Draws(len(flows)), loss, settings, folder, quiet=quiet)
+
+
+def _identity(network: nn.Module, settings: Any, data: LabelledFlows | FlowBatch) -> str:
+    """What a resumed run must share: first weights, settings and flows."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    flows = data if isinstance(data, FlowBatch) else data.flows
+    digest.update(flows.first_packets.data.tobytes())
+    if isinstance(data, LabelledFlows):
+        digest.update(data.label.tobytes())
+    return json.dumps([settings, digest.hexdigest()], sort_keys=True)
