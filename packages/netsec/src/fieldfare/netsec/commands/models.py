@@ -79,7 +79,7 @@ def export(output: Path, options: Mapping[str, Any]) -> None:
         output,
         input_names=names,
         output_name="logits",
-        dynamic_shapes={name: {0: batch} for name in names},
+        dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
         tolerance=TOLERANCE,
         install="fieldfare-netsec[onnx]",
     )

@@ -4,6 +4,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+EMBEDDINGS = ("linear", "table")
+
 
 @dataclass(frozen=True)
 class NetMambaConfig:
@@ -14,6 +16,8 @@ class NetMambaConfig:
         packets, header_bytes: packets and header bytes of each among them; the rest is payload.
         mark_direction: see `packet_bytes.packet_bytes`.
         stride: bytes of a token.
+        embedding: of a token: `linear` in the values of its bytes (published), or `table`, the sum
+            of a learned vector for each byte's value and place (ours; learns from far fewer flows).
         embed_dim: width of the encoder.
         depth: blocks of the encoder.
         decoder_embed_dim: width of the decoder (pre-training only).
@@ -33,6 +37,7 @@ class NetMambaConfig:
     header_bytes: int = 80
     mark_direction: bool = False
     stride: int = 4
+    embedding: str = "linear"
     embed_dim: int = 256
     depth: int = 4
     decoder_embed_dim: int = 128
@@ -44,8 +49,10 @@ class NetMambaConfig:
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
-            if name not in ("drop_path", "mark_direction") and value < 1:
+            if type(value) is int and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.embedding not in EMBEDDINGS:
+            raise ValueError(f"embedding {self.embedding!r}: choose {' or '.join(EMBEDDINGS)}")
         if self.byte_length % self.stride:
             raise ValueError(f"byte_length {self.byte_length} is no multiple of {self.stride}")
         if not 0 <= self.drop_path < 1:
@@ -79,8 +86,8 @@ class NetMambaConfig:
 CONFIGS = {
     "base": NetMambaConfig(),
     "small": NetMambaConfig(
-        byte_length=640, header_bytes=48, mark_direction=True, embed_dim=128, depth=3,
-        decoder_embed_dim=64, decoder_depth=1,
+        byte_length=640, header_bytes=48, mark_direction=True, embedding="table", embed_dim=128,
+        depth=3, decoder_embed_dim=64, decoder_depth=1,
     ),
 }  # fmt: skip
 """`base`, the published network, 1,861,652 parameters with 20 classes; `small`, ours, reads 48

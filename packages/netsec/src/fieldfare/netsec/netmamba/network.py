@@ -17,6 +17,7 @@ from .config import NetMambaConfig
 from .mamba import Block, Mamba, RMSNorm, run_blocks
 
 POSITION_STD = 0.02
+TABLE_STD = 0.1
 
 
 def normalise(data: Tensor) -> Tensor:
@@ -39,6 +40,27 @@ class StrideEmbedding(nn.Module):
         return self.proj(x[:, None]).mT
 
 
+class StrideTable(nn.Module):
+    """The same as a sum of vectors, one for each byte's value and place in its token.
+
+    A linear map of byte values can hardly tell one value from its neighbours; with a table the
+    fixed bytes by which protocols are told apart are linear features.
+    """
+
+    def __init__(self, stride: int, dim: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.table = nn.Embedding(256 * stride, dim)
+        nn.init.normal_(self.table.weight, std=TABLE_STD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L), as `normalise` gives it -> (B, L / stride, dim)."""
+        values = ((x.float() + 1) * 127.5).round().long().unflatten(1, (-1, self.stride))
+        places = torch.arange(self.stride, device=x.device) * 256
+        vectors: Tensor = self.table(values + places)
+        return vectors.sum(dim=2)
+
+
 class NetMamba(nn.Module):
     """The encoder.
 
@@ -49,7 +71,8 @@ class NetMamba(nn.Module):
     def __init__(self, config: NetMambaConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = StrideEmbedding(config.stride, config.embed_dim)
+        embedding = StrideTable if config.embedding == "table" else StrideEmbedding
+        self.patch_embed = embedding(config.stride, config.embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens + 1, config.embed_dim))
         self.blocks = make_blocks(config, config.embed_dim, config.depth)

@@ -63,7 +63,7 @@ def packet_bytes(
         if mark_direction and header_bytes > _SOURCE:
             rows[first.backward[used], _SOURCE] = 255
         result[first.flow[used], number[used]] = rows
-    return result.reshape(len(flows), -1)
+    return result.reshape(len(flows), packets * (header_bytes + payload_bytes))
 
 
 def published_bytes(path: Path) -> np.ndarray:
