@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """net-traffic from labelled captures to a table of labelled flows, as a user would."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -91,6 +92,11 @@ def test_all_formats_hold_the_same_labels(folder, model, tmp_path):
 
 def test_unknown_embeddings_and_first_packets(folder, model, tmp_path):
     target = tmp_path / "f.parquet"
+    card, tensors = load_model_file(model)
+    tensors["classifier.weight"] *= 0.1
+    card = dataclasses.replace(card, config=card.config | {"temperature": 1.0})
+    model = tmp_path / "shy.safetensors"
+    save_model_file(model, tensors, card)
     done("infer", folder / "test.pcap", "-o", target, "--model", model)
     confidence = pyarrow.parquet.read_table(target)["confidence"].to_pylist()
     threshold = (min(confidence) + max(confidence)) / 2
