@@ -84,7 +84,7 @@ def training_options(steps: int, batch: int, learning_rate: float) -> Any:
             "--optional",
             default="ports",
             show_default=True,
-            help="Fields hidden in half of the batches, to be shown or hidden later; or none.",
+            help="Fields shown in one batch of four only, to be shown or hidden later; or none.",
         ),
         click.option(
             "--steps", type=click.IntRange(min=1), default=steps, show_default=True, help="Steps."

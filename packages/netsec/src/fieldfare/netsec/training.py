@@ -26,6 +26,9 @@ from .dataset import LabelledFlows, class_weights, few_shot
 from .masking import mask
 from .scores import score
 
+SHOWN_EVERY = 4
+"""Batches of which one shows what is optional. Ports are easy to learn and need few."""
+
 
 @dataclass(frozen=True)
 class FineTuning:
@@ -33,7 +36,7 @@ class FineTuning:
 
     Attributes:
         hidden: fields that it never sees, of `masking.FIELDS`.
-        optional: fields that it sees in half of its samples; hidden in validation.
+        optional: fields that it sees in one batch of `SHOWN_EVERY`; hidden in validation.
         balance: see `dataset.class_weights`.
         smoothing: of the labels.
         shots: flows a class to train on; None: all.
@@ -71,11 +74,13 @@ class _Variants:
         optional: Collection[str],
     ) -> None:
         fields = [{*hidden, *optional}, set(hidden)] if optional else [set(hidden)]
+        # One variant for a whole batch, so that no batch is stitched together.
         self.inputs: list[Inputs] = [kind.read(mask(flows, names), config) for names in fields]
 
-    def batch(self, rows: np.ndarray, seed: int) -> Any:
-        """One variant for all rows of a batch, so that no batch is stitched together."""
-        return self.inputs[seed % len(self.inputs)].batch(rows)
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> Any:
+        """Some flows, in one of the variants."""
+        shown = rng.integers(SHOWN_EVERY) == 0
+        return self.inputs[-1 if shown else 0].batch(rows)
 
 
 def train_classifier(
@@ -124,7 +129,7 @@ def train_classifier(
         rows, seeds = (part.cpu().numpy() for part in batch)
         device = next(model.parameters()).device
         rng = np.random.default_rng(seeds)
-        inputs = kind.augment(variants.batch(rows, int(rng.integers(2))), config, rng)
+        inputs = kind.augment(variants.batch(rows, rng), config, rng)
         wanted = label[rows].to(device)
         # Weights have mean 1 over the flows, so that the sum over B is a mean.
         total = F.cross_entropy(
@@ -180,9 +185,9 @@ def pretrain(
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         rows, seeds = (part.cpu().numpy() for part in batch)
-        seed = int(np.random.default_rng(seeds).integers(2**62))
-        inputs = variants.batch(rows, seed).to(next(model.parameters()).device)
-        return kind.pretraining_loss(model, inputs, seed)
+        rng = np.random.default_rng(seeds)
+        inputs = variants.batch(rows, rng).to(next(model.parameters()).device)
+        return kind.pretraining_loss(model, inputs, int(rng.integers(2**62)))
 
     return fit(network, _Draws(len(flows)), loss, settings, folder, quiet=quiet)
 

@@ -20,7 +20,7 @@ from ..classifier import ClassifierConfig
 from ..dataset import load_flows, read_captures
 from ..labels import SPLITS, read_labels
 from ..masking import FIELDS
-from ..training import FineTuning, pretrain, train_classifier
+from ..training import SHOWN_EVERY, FineTuning, pretrain, train_classifier
 
 CAPTURES = (".pcap", ".pcapng", ".cap", ".gz", ".zst")
 LIMITS = (
@@ -163,7 +163,7 @@ def _settings(options: Mapping[str, Any], validate_every: int) -> TrainSettings:
         weight_decay=0.05,
         betas=(0.9, 0.95),
         clip_norm=1.0,
-        ema_decay=0.99,
+        ema_decay=0.995,
         seed=options["seed"],
         device=resolve_device(options["device"]).type,
         checkpoint_every=max(1, min(100, steps // 5)),
@@ -181,8 +181,8 @@ def _title(kind: Architecture, config: Any) -> str:
 def _told(options: Mapping[str, Any], settings: TrainSettings) -> str:
     return (
         f"{settings.steps} steps of {settings.batch_size} flows, AdamW, learning rate "
-        f"{settings.learning_rate:g}, {settings.device}; always hidden: {options['hide']}; hidden "
-        f"in half of the batches: {options['optional']}"
+        f"{settings.learning_rate:g}, {settings.device}; always hidden: {options['hide']}; shown "
+        f"in one batch of {SHOWN_EVERY} only: {options['optional']}"
     )
 
 
