@@ -79,7 +79,7 @@ def watched(
         return
     size = sum(path.stat().st_size for path in paths)
     count = 0
-    with Progress(label, size >> 20, unit="MB", quiet=quiet or size < _SMALL) as progress:
+    with Progress(label, size >> 20, unit="megabyte", quiet=quiet or size < _SMALL) as progress:
         for batch in stream:
             count += len(batch)
             # Compressed captures expand to more than their size.
