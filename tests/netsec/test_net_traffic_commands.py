@@ -134,6 +134,7 @@ def test_a_report_is_written_beside_the_table(folder, model, tmp_path):
     assert not (tmp_path / "g.csv").exists()
 
 
+@pytest.mark.slow
 def test_standard_input_gives_the_same_labels(folder, model, tmp_path):
     source = folder / "test.pcap"
     done("infer", source, "-o", tmp_path / "a.jsonl", "--model", model)
