@@ -120,10 +120,10 @@ def test_notes_stay_until_changed(clock: Clock) -> None:
     clock.now += 30
     bar.update(1, loss=0.123456, psnr=30)
     clock.now += 30
-    bar.update(2, loss=0.1)
+    bar.update(2, loss=0.1, flows=123456)
     assert [line.split("left, ")[1] for line in stream.getvalue().splitlines()] == [
         "loss 0.1235, psnr 30",
-        "loss 0.1, psnr 30",
+        "loss 0.1, psnr 30, flows 123456",
     ]
 
 

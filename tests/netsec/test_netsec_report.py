@@ -16,7 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldfare.netsec import report
-from fieldfare.netsec.report import COLUMNS, UNKNOWN, FlowReport, amount_text, time_text
+from fieldfare.netsec.report import (
+    COLUMNS,
+    UNKNOWN,
+    FlowReport,
+    amount_text,
+    duration_text,
+    time_text,
+)
 from fieldfare.netsec.timeline import MOST_BINS, Timeline
 
 HOSTILE = '</script><script>alert("x")</script><b>&\'"'
@@ -181,6 +188,10 @@ def test_amounts_and_times_as_people_read_them():
     ]
     assert time_text(1.7e9) == "2023-11-14 22:13:20"
     assert time_text(1e15) == "1000000000000000 s"
+    widths = (0.5, 30, 1200, 7200, 70 * 86_400)
+    assert [duration_text(width) for width in widths] == [
+        "0.5 s", "30 s", "20 min 00 s", "2 h 00 min", "70 days",
+    ]  # fmt: skip
 
 
 # Whom the browser calls for itself, whatever the page.

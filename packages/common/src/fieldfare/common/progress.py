@@ -77,7 +77,10 @@ class Progress:
         self._notes: dict[str, float] = {}
 
     def update(self, done: int, **notes: float) -> None:
-        """Say how many units are done; notes (name=value) are shown behind them from now on."""
+        """Say how many units are done; notes (name=value) are shown behind them from now on.
+
+        Whole numbers are shown whole, others with four digits.
+        """
         self._done = done
         self._notes |= notes
         if not self.quiet:
@@ -86,7 +89,10 @@ class Progress:
     def _text(self) -> str:
         speed = (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
         left = f", {format_seconds((self.total - self._done) / speed)} left" if speed else ""
-        notes = "".join(f", {name} {value:.4g}" for name, value in self._notes.items())
+        notes = "".join(
+            f", {name} {value if isinstance(value, int) else format(value, '.4g')}"
+            for name, value in self._notes.items()
+        )
         percent = 100 * self._done // max(self.total, 1)
         return f"{self.label}: {self._done}/{self.total} {self.unit}s ({percent} %){left}{notes}"
 

@@ -21,6 +21,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fieldfare.common.files import write_text
+from fieldfare.common.progress import format_seconds
 
 from .timeline import Timeline
 
@@ -257,6 +258,7 @@ def _template() -> Any:
     )
     environment.filters["amount"] = amount_text
     environment.filters["time"] = time_text
+    environment.filters["duration"] = duration_text
     source = files(__package__).joinpath("templates", "report.html")
     return environment.from_string(source.read_text(encoding="utf-8"))
 
@@ -268,6 +270,13 @@ def amount_text(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB" if count < 1000 else f"{count:,.0f} TB"
+
+
+def duration_text(seconds: float) -> str:
+    """The width of a column: 0.5 s, 20 min 00 s, 70 days."""
+    if seconds < 60:
+        return f"{seconds:g} s"
+    return format_seconds(seconds) if seconds < 86_400 else f"{seconds / 86_400:g} days"
 
 
 def time_text(seconds: float) -> str:
