@@ -88,7 +88,7 @@ def main() -> None:
         return
     best = max(rows, key=lambda row: row["val_macro_f1"])
     card, tensors = load_model_file(Path(best["model"]))
-    told = "test, ports, TTL, addresses, numbers and checksums hidden"
+    told = f"test; hidden: {', '.join(card.config['hidden'])}"
     metrics = [
         Metric("macro-F1", best["macro_f1"], f"mean F1 of the 20 classes; {told}"),
         Metric("accuracy", best["accuracy"], told),
