@@ -61,10 +61,12 @@ def main() -> None:
     parser.add_argument("--training", help="What was run, in words.")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    baselines: dict[str, dict[str, float]] = {}
     for model in options.models:
         card, _ = load_model_file(model)
         val = evaluate(model, options.labels, "--split", "val")
-        test = evaluate(model, options.labels, "--trees")
+        test = evaluate(model, options.labels, *([] if baselines else ["--trees"]))
+        baselines = baselines or test["baselines"]
         row = {
             "model": str(model),
             "seed": card.seed,
@@ -82,7 +84,7 @@ def main() -> None:
     columns = [name for name in rows[0] if name not in ("model", "seed")]
     for name in columns:
         print(f"{name}: {spread([row[name] for row in rows])}")
-    for name, scores in test["baselines"].items():
+    for name, scores in baselines.items():
         print(f"{name}: macro-F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}")
     if not options.training:
         return
@@ -106,7 +108,7 @@ def main() -> None:
     if "ports_macro_f1" in best:
         metrics.append(Metric("macro-F1, ports shown", best["ports_macro_f1"], "test"))
         metrics.append(Metric("accuracy, ports shown", best["ports_accuracy"], "test"))
-    for name, scores in test["baselines"].items():
+    for name, scores in baselines.items():
         metrics.append(Metric(f"macro-F1 of {name}", scores["macro_f1"], "baseline, test"))
     card = dataclasses.replace(
         card,
