@@ -86,6 +86,9 @@ class _Parquet:
 
     def write(self, table: pa.Table) -> None:
         self._waiting.append(table)
+        # Copied into Arrow's own memory: arrays of NumPy that stay for long would lie between the
+        # large ones that a network takes and frees, and the heap would grow around them.
+        self._waiting = [pa.concat_tables(self._waiting).combine_chunks()]
         self._rows += len(table)
         if self._rows >= ROW_GROUP:
             self._flush()
