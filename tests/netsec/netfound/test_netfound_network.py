@@ -136,6 +136,21 @@ def test_every_parameter_but_the_unused_ones_learns(vocabulary, flow_tokens):
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize(("metadata", "drowned"), [("linear", True), ("log", False)])
+def test_a_long_pause_drowns_the_tokens_only_of_linear_metadata(metadata, drowned, flow_tokens):
+    torch.manual_seed(0)
+    embeddings = NetFoundClassifier(replace(TINY, metadata=metadata), 5).base_transformer.embeddings
+    inputs = flow_tokens.batch([4])
+
+    def told_apart(milliseconds):
+        paused = inputs._replace(interval=torch.full_like(inputs.interval, milliseconds))
+        changed = paused._replace(ids=torch.where(inputs.ids == CLS, CLS, inputs.ids % 1000 + 500))
+        with torch.no_grad():
+            return (embeddings.eval()(paused) - embeddings(changed))[inputs.mask].norm()
+
+    assert bool(told_apart(20_000.0) < 0.1 * told_apart(0.0)) is drowned
+
+
 def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_alone():
     torch.manual_seed(0)
     query, key = torch.randn(2, 8)
@@ -163,6 +178,7 @@ def test_byte_rows_of_all_tokens_are_distinct():
         ({"hidden_size": 20}, "no multiple"),
         ({"layers": 0}, "layers is 0"),
         ({"vocabulary": "bits"}, "choose words or bytes"),
+        ({"metadata": "sqrt"}, "choose linear or log"),
         ({"payload_tokens": -1}, "payload_tokens"),
         ({"dropout": 1.0}, "dropout"),
     ],

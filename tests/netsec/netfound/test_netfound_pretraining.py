@@ -143,10 +143,11 @@ def test_the_network_does_not_see_hidden_metadata(many):
         assert torch.equal(network.encode(batch), network.encode(batch._replace(inputs=other)))
 
 
-@pytest.mark.parametrize("vocabulary", ["words", "bytes"])
-def test_the_losses_fall_when_it_learns_one_batch(vocabulary, many):
+@pytest.mark.parametrize(("vocabulary", "metadata"), [("words", "linear"), ("bytes", "log")])
+def test_the_losses_fall_when_it_learns_one_batch(vocabulary, metadata, many):
     torch.manual_seed(0)
-    network = NetFoundPretraining(replace(TINY, vocabulary=vocabulary, dropout=0.0))
+    config = replace(TINY, vocabulary=vocabulary, metadata=metadata, dropout=0.0)
+    network = NetFoundPretraining(config)
     batch = corrupt(type(many)(*(value[:12] for value in many)), 0)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
     history = []
@@ -157,6 +158,15 @@ def test_the_losses_fall_when_it_learns_one_batch(vocabulary, many):
         optimiser.step()
         history.append(losses.total.item())
     assert history[-1] < 0.9 * history[0]
+
+
+def test_metadata_are_told_in_published_units_or_as_logarithms(many):
+    one = many._replace(bytes=many.bytes * 0 + 1500, packets=many.packets * 0 + 3)
+    one = one._replace(interval=one.interval * 0 + 250)
+    linear = NetFoundPretraining(TINY).metadata_targets(one)[0, 0]
+    assert linear.tolist() == pytest.approx([0.25, 1.5, 3])
+    logarithms = NetFoundPretraining(replace(TINY, metadata="log")).metadata_targets(one)[0, 0]
+    assert logarithms.expm1().tolist() == pytest.approx([1500, 3, 250])
 
 
 def test_nothing_to_predict_costs_nothing(many):

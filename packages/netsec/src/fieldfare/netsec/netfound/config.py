@@ -15,6 +15,7 @@ HEADER_TOKENS = 12
 """Most header tokens of a packet: five of IP and seven of TCP."""
 
 VOCABULARIES = ("words", "bytes")
+METADATA = ("linear", "log")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class NetFoundConfig:
             sum of an embedding of the high and one of the low byte (ours, 126 times smaller).
         payload_tokens: 16-bit tokens of each packet's payload, after those of its headers; 0 as in
             the published checkpoints, 6 as in the first version of the paper.
+        metadata: how bytes, packets and interval of a burst are read and, in pre-training, told:
+            `linear`, in kilobytes, packets and milliseconds (published; an interval of some seconds
+            then drowns the tokens); or `log`, the logarithm of 1 + bytes, packets, milliseconds.
         max_bursts: bursts read of each flow.
         packets_per_burst: packets read of each burst.
         dropout: everywhere, in training.
@@ -46,6 +50,7 @@ class NetFoundConfig:
     intermediate_size: int
     vocabulary: str = "words"
     payload_tokens: int = 0
+    metadata: str = "linear"
     max_bursts: int = 12
     packets_per_burst: int = 6
     dropout: float = 0.1
@@ -62,6 +67,8 @@ class NetFoundConfig:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of 2 * {self.heads}")
         if self.vocabulary not in VOCABULARIES:
             raise ValueError(f"vocabulary {self.vocabulary!r}: choose {' or '.join(VOCABULARIES)}")
+        if self.metadata not in METADATA:
+            raise ValueError(f"metadata {self.metadata!r}: choose {' or '.join(METADATA)}")
         if self.payload_tokens < 0:
             raise ValueError(f"payload_tokens is {self.payload_tokens}; it must be at least 0")
         if not 0 <= self.dropout < 1:
@@ -81,6 +88,8 @@ CONFIGS = {
     "small": NetFoundConfig(512, 4, 4, 768),
     "base": NetFoundConfig(768, 12, 12, 1152),
     "large": NetFoundConfig(1024, 24, 16, 2624),
-    "tiny": NetFoundConfig(128, 2, 4, 256, vocabulary="bytes", payload_tokens=6),
+    "tiny": NetFoundConfig(
+        128, 2, 4, 256, vocabulary="bytes", payload_tokens=6, metadata="log"
+    ),
 }
 """The published small, base and large; `tiny` is ours, reduced to fit into 10 MB."""

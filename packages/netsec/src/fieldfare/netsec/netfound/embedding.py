@@ -46,6 +46,23 @@ class FlowInputs(NamedTuple):
         """The same on another device."""
         return FlowInputs(*(value.to(device) for value in self))
 
+    def bursts(self, rows: Tensor, length: int) -> "FlowInputs":
+        """Some of the B * S bursts, (R,) int64, cut to a length: R flows of one burst each."""
+        return FlowInputs(
+            ids=self.ids.flatten(0, 1)[rows, None, :length],
+            mask=self.mask.flatten(0, 1)[rows, None, :length],
+            direction=self.direction.flatten()[rows, None],
+            bytes=self.bytes.flatten()[rows, None],
+            packets=self.packets.flatten()[rows, None],
+            interval=self.interval.flatten()[rows, None],
+            protocol=self.protocol[rows // self.ids.shape[1]],
+        )
+
+
+def log_metadata(inputs: FlowInputs) -> Tensor:
+    """Natural logarithms of 1 + bytes, packets and milliseconds, (B, S, 3)."""
+    return torch.log1p(torch.stack([inputs.bytes, inputs.packets, inputs.interval], dim=-1))
+
 
 class ByteEmbedding(nn.Module):
     """A token's vector as the sum of two: of its value's high byte and of its low byte.
@@ -85,6 +102,7 @@ class FlowEmbedding(nn.Module):
     def __init__(self, config: NetFoundConfig) -> None:
         super().__init__()
         hidden = config.hidden_size
+        self.metadata = config.metadata
         if config.vocabulary == "bytes":
             self.word_embeddings: nn.Module = ByteEmbedding(hidden)
         else:
@@ -101,9 +119,11 @@ class FlowEmbedding(nn.Module):
     def forward(self, inputs: FlowInputs) -> Tensor:
         """One vector a token, (B, S, L, H)."""
         words = self.word_embeddings(inputs.ids)
-        meta = torch.stack(
-            [inputs.direction, inputs.bytes / 1000, inputs.packets, inputs.interval], dim=-1
-        )
+        if self.metadata == "log":
+            sizes = log_metadata(inputs)
+        else:
+            sizes = torch.stack([inputs.bytes / 1000, inputs.packets, inputs.interval], dim=-1)
+        meta = torch.cat([inputs.direction[..., None], sizes], dim=-1)
         # Once a burst instead of once a token; padding has the vector of zeros, as published.
         per_burst = self.embed_metadata(meta)[:, :, None]
         padding = self.embed_metadata(meta.new_zeros(META_FEATURES))

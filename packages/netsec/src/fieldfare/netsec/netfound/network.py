@@ -12,6 +12,9 @@ By default both are corrected.
 Source: netFound, Guthula et al., arXiv 2310.17025.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +24,39 @@ from .config import NetFoundConfig
 from .embedding import FlowEmbedding, FlowInputs
 
 INITIAL_STD = 0.02
+
+GROUP_STEP = 8
+"""Bursts are grouped by their length in steps of so many tokens."""
+
+
+class BurstGroup(NamedTuple):
+    """Bursts that are computed together.
+
+    Attributes:
+        rows: (R,) int64, of the B * S bursts of a batch.
+        length: tokens of the longest.
+    """
+
+    rows: Tensor
+    length: int
+
+
+def group_bursts(mask: Tensor) -> list[BurstGroup]:
+    """Bursts of like length, padded ones left out.
+
+    In batches of 32 flows drawn at random, 14 % of the places hold a token (measured on 1,874
+    flows); in such groups nearly all do.
+
+    Args:
+        mask: (B, S, L) bool, True at tokens.
+    """
+    counts = mask.sum(dim=2).flatten()
+    steps = (counts + GROUP_STEP - 1) // GROUP_STEP
+    groups = []
+    for step in steps.unique().tolist():
+        rows = (steps == step).nonzero()[:, 0]
+        groups.append(BurstGroup(rows, int(counts[rows].max())))
+    return [group for group in groups if group.length]
 
 
 class HierarchicalLayer(nn.Module):
@@ -34,32 +70,47 @@ class HierarchicalLayer(nn.Module):
         self.position_embeddings = position_embeddings
 
     def forward(
-        self, x: Tensor, mask: Tensor, rows: Tensor | None, burst_table: Tensor, flow_table: Tensor
-    ) -> Tensor:
+        self,
+        groups: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        rows: Sequence[Tensor],
+        real: Tensor,
+        burst_table: Tensor,
+        flow_table: Tensor,
+    ) -> list[Tensor]:
         """One layer.
 
         Args:
-            x: (B, S, L, H).
-            mask: (B, S, L) bool.
-            rows: (R,) int64, the bursts to compute, of B * S; all when None.
-            burst_table: (L, H / heads) rotary table.
+            groups: (R, L, H) each, tokens of bursts of like length.
+            masks: (R, L) bool each.
+            rows: (R,) int64 each, the groups' places among the B * S bursts.
+            real: (B, S) bool, bursts that are no padding.
+            burst_table: (L, H / heads) rotary table of the longest.
             flow_table: (S, H / heads) rotary table.
 
         Returns:
-            (B, S, L, H).
+            The groups, same shapes.
         """
-        tokens, token_mask = x.flatten(0, 1), mask.flatten(0, 1)
-        if rows is None:
-            tokens = self.burst_encoder(tokens, token_mask, burst_table)
-        else:
-            encoded = self.burst_encoder(tokens[rows], token_mask[rows], burst_table)
-            tokens = torch.zeros_like(tokens, dtype=encoded.dtype).index_copy(0, rows, encoded)
-        x = tokens.view_as(x)
-        cls = x[:, :, 0]
+        groups = [
+            self.burst_encoder(tokens, mask, burst_table[: tokens.shape[1]])
+            for tokens, mask in zip(groups, masks, strict=True)
+        ]
+        cls = gather([tokens[:, 0] for tokens in groups], rows, real.numel()).view(*real.shape, -1)
         if not self.compat:
             cls = cls + self.position_embeddings.weight[1 : cls.shape[1] + 1]
-        cls = self.flow_encoder(cls, mask[:, :, 0], flow_table)
-        return torch.cat([cls[:, :, None], x[:, :, 1:]], dim=2)
+        cls = self.flow_encoder(cls, real, flow_table).flatten(0, 1)
+        return [
+            torch.cat([cls[places][:, None], tokens[:, 1:]], dim=1)
+            for tokens, places in zip(groups, rows, strict=True)
+        ]
+
+
+def gather(groups: Sequence[Tensor], rows: Sequence[Tensor], count: int) -> Tensor:
+    """(R, ...) each, of alike shape -> (count, ...), zeros where no group has a row."""
+    joined = torch.cat(list(groups))
+    if len(joined) == count and len(groups) == 1:
+        return joined
+    return joined.new_zeros(count, *joined.shape[1:]).index_copy(0, torch.cat(list(rows)), joined)
 
 
 class HierarchicalEncoder(nn.Module):
@@ -67,7 +118,6 @@ class HierarchicalEncoder(nn.Module):
 
     def __init__(self, config: NetFoundConfig) -> None:
         super().__init__()
-        self.compat = config.compat
         # One for all layers; row 0 stands for padding, burst 0 is row 1.
         positions = nn.Embedding(config.max_bursts + 1, config.hidden_size)
         self.layer = nn.ModuleList(
@@ -77,18 +127,19 @@ class HierarchicalEncoder(nn.Module):
         self.burst_positions = RotaryTable(config.burst_length, width)
         self.flow_positions = RotaryTable(config.max_bursts + 1, width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, S, L, H), mask (B, S, L) bool -> (B, S, L, H)."""
-        burst_table = self.burst_positions(x.shape[2])
-        flow_table = self.flow_positions(x.shape[1])
-        rows = None
-        # Most flows have few bursts: padded ones are left out, unless a graph of fixed shape is
-        # wanted or their values must be as published.
-        if not (self.compat or torch.compiler.is_compiling()):
-            rows = mask[:, :, 0].flatten().nonzero()[:, 0]
+    def forward(
+        self,
+        groups: list[Tensor],
+        masks: Sequence[Tensor],
+        rows: Sequence[Tensor],
+        real: Tensor,
+    ) -> list[Tensor]:
+        """All layers; see `HierarchicalLayer.forward`."""
+        burst_table = self.burst_positions(max(tokens.shape[1] for tokens in groups))
+        flow_table = self.flow_positions(real.shape[1])
         for layer in self.layer:
-            x = layer(x, mask, rows, burst_table, flow_table)
-        return x
+            groups = layer(groups, masks, rows, real, burst_table, flow_table)
+        return groups
 
 
 class NetFound(nn.Module):
@@ -96,6 +147,7 @@ class NetFound(nn.Module):
 
     def __init__(self, config: NetFoundConfig) -> None:
         super().__init__()
+        self.compat = config.compat
         self.embeddings = FlowEmbedding(config)
         self.encoder = HierarchicalEncoder(config)
 
@@ -105,7 +157,23 @@ class NetFound(nn.Module):
         Returns:
             (B, S, L, H); the vectors of padding are meaningless.
         """
-        return self.encoder(self.embeddings(inputs), inputs.mask)
+        flows, bursts, length = inputs.ids.shape
+        # One group of all where a graph of fixed shape is wanted, or padding as published.
+        if self.compat or torch.compiler.is_compiling():
+            everything = torch.arange(flows * bursts, device=inputs.ids.device)
+            groups = [BurstGroup(everything, length)]
+        else:
+            groups = group_bursts(inputs.mask)
+        parts = [inputs.bursts(group.rows, group.length) for group in groups]
+        rows = [group.rows for group in groups]
+        tokens = self.encoder(
+            [self.embeddings(part)[:, 0] for part in parts],
+            [part.mask[:, 0] for part in parts],
+            rows,
+            inputs.mask[:, :, 0],
+        )
+        padded = [F.pad(x, (0, 0, 0, length - x.shape[1])) for x in tokens]
+        return gather(padded, rows, flows * bursts).view(flows, bursts, length, -1)
 
 
 class AttentivePooling(nn.Module):

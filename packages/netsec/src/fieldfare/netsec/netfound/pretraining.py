@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .attention import ATTENTION_EPS
 from .config import CLS, MASK, VOCABULARY, NetFoundConfig
-from .embedding import FlowInputs, byte_rows
+from .embedding import FlowInputs, byte_rows, log_metadata
 from .network import AttentivePooling, NetFound, initialise
 
 IGNORED = -100
@@ -201,12 +201,18 @@ class NetFoundPretraining(nn.Module):
         """(B, S, H), mask (B, S) -> logits (B, 2) of no burst and of one being exchanged."""
         return self.swappedClassifierHiddenLayer(self.attentivePooling(bursts, mask))
 
+    def metadata_targets(self, inputs: FlowInputs) -> Tensor:
+        """(B, S, 3): seconds, kilobytes and packets; or `log_metadata`, by the configuration."""
+        if self.config.metadata == "log":
+            return log_metadata(inputs)
+        return torch.stack([inputs.interval / 1000, inputs.bytes / 1000, inputs.packets], dim=-1)
+
     def forward(
         self, batch: PretrainingBatch, settings: PretrainingSettings | None = None
     ) -> PretrainingLosses:
         """The losses of a batch.
 
-        Metadata are predicted in seconds, kilobytes and packets.
+        Metadata are predicted as `metadata_targets` gives them.
         """
         settings = settings or PretrainingSettings()
         inputs, hidden = batch.inputs, batch.hidden_bursts
@@ -219,9 +225,7 @@ class NetFoundPretraining(nn.Module):
         swap = F.cross_entropy(self.swap_logits(bursts, real), batch.swapped)
         metadata = direction = nothing
         if hidden.any():
-            targets = torch.stack(
-                [inputs.interval / 1000, inputs.bytes / 1000, inputs.packets], dim=-1
-            )
+            targets = self.metadata_targets(inputs)
             metadata = F.l1_loss(self.linearMetadataPred(bursts[hidden]), targets[hidden])
         if (hidden & real).any():
             forward = (inputs.direction[hidden & real] > 0).long()
