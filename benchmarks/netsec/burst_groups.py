@@ -25,7 +25,7 @@ from fieldfare.netsec.netfound.architecture import NetFoundArchitecture
 def seconds(network: NetFoundClassifier, batches: list[FlowInputs], together: bool) -> float:
     """CPU seconds of a step; the first batch warms up."""
     # The network pads all where a compiler wants a graph of fixed shape.
-    with mock.patch.object(torch.compiler, "is_compiling", lambda: not together):
+    with mock.patch.object(torch.compiler, "is_compiling", return_value=not together):
         for number, batch in enumerate(batches):
             if number == 1:
                 began = time.process_time()
