@@ -88,8 +88,6 @@ CONFIGS = {
     "small": NetFoundConfig(512, 4, 4, 768),
     "base": NetFoundConfig(768, 12, 12, 1152),
     "large": NetFoundConfig(1024, 24, 16, 2624),
-    "tiny": NetFoundConfig(
-        128, 2, 4, 256, vocabulary="bytes", payload_tokens=6, metadata="log"
-    ),
+    "tiny": NetFoundConfig(128, 2, 4, 256, vocabulary="bytes", payload_tokens=6, metadata="log"),
 }
 """The published small, base and large; `tiny` is ours, reduced to fit into 10 MB."""
