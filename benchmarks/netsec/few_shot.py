@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five labelled flows a class: NetMamba with and without pre-training, and trees; on test.
+"""Five labelled flows a class: a network with and without pre-training, and trees; on test.
 
     python benchmarks/netsec/few_shot.py --labels "$FIELDFARE_DATA/pcaps/labels.csv" \\
-        --init pretrained.safetensors [--work FOLDER] [--seeds 5] [--steps 250]
+        --init pretrained.safetensors [--work FOLDER] [--seeds 5] [--steps 250] \\
+        [options of `net-traffic train`, such as --preset netfound/tiny]
 
 Every seed draws other flows, the same for all contenders. Networks are trained and scored by the
 commands' own code, ports and the other fields hidden; finished runs in --work are not done again.
@@ -28,7 +29,10 @@ def network(options: argparse.Namespace, data: LabelledFlows, seed: int, init: b
     if not model.exists():
         command = ["train", options.labels, "-o", folder, "--shots", options.shots]
         command += ["--steps", options.steps, "--learning-rate", 3e-3, "--seed", seed, "--quiet"]
-        command += ["--init", options.init] if init else []
+        command += options.more
+        if init:  # brings its own size
+            at = command.index("--preset") if "--preset" in command else len(command)
+            command = [*command[:at], *command[at + 2 :], "--init", options.init]
         net_traffic([str(part) for part in command], standalone_mode=False)
     classifier, _ = load_classifier(str(model))
     test = data.of_split("test")
@@ -52,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--steps", type=int, default=250)
-    options = parser.parse_args()
+    options, options.more = parser.parse_known_args()
     data = load_flows(read_labels(options.labels), cache=options.work / "flows", quiet=True)
     found: dict[str, list[Scores]] = {"pre-trained": [], "from scratch": [], "trees": []}
     for seed in range(options.seeds):

@@ -46,8 +46,8 @@ def folder(tmp_path_factory) -> Path:
         rows += [row(split, f"{split}.pcap", "WEB", port) for port in webs]
         rows += [row(split, f"{split}.pcap", "NAME", port) for port in names]
     labels = write_labels(folder, rows)
+    settings = ["--steps", 30, "--batch", 8, "--learning-rate", 3e-3, "--quiet"]
     preset = ["--preset", "netfound/tiny", "--quiet"]
-    settings = ["--steps", 30, "--batch", 8, "--learning-rate", 3e-3, *preset]
     done("pretrain", folder / "train.pcap", "-o", folder / "pre", "--steps", 2, *preset)
     start = folder / "pre" / "model.safetensors"
     done("train", labels, "-o", folder / "run", "--init", start, *settings)
@@ -243,6 +243,10 @@ def test_exports_agree_with_torch(kind, folder, tmp_path):
         (["train", "{f}/none.csv", "-o", "{t}/r"], "none.csv: no such file"),
         (["train", "{f}/labels.csv", "-o", "{t}/r", "--hide", "port"], "no field is named 'port'"),
         (["train", "{f}/labels.csv", "-o", "{t}/r", "--hide", "ports"], "always hidden"),
+        (
+            ["train", "{f}/labels.csv", "-o", "{t}/r", "--init", "x", "--preset", "netfound/tiny"],
+            "--preset and --init: give one",
+        ),
         (["train", "{f}/labels.csv", "-o", "{t}/r", "--init", "x"], "no model is named 'x'"),
         (["train", "{f}/labels.csv", "-o", "{t}/r", "--init", "{f}/bad.safetensors"], "bad.safe"),
         (["pretrain", "{t}", "-o", "{t}/r"], "holds no captures"),

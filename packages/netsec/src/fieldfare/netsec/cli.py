@@ -79,7 +79,11 @@ def flows(captures: tuple[str, ...], output: Path, **options: Any) -> None:
     "-o", "--output", type=file_path, required=True, help="Folder of checkpoint, log and model."
 )
 @click.option("--captures", type=file_path, help="Folder of the captures. [default: of LABELS.csv]")
-@click.option("--init", metavar="NAME|PATH", help="Begin with the encoder of this model.")
+@click.option(
+    "--init",
+    metavar="NAME|PATH",
+    help="Begin with the encoder of this model, in its size, instead of a preset.",
+)
 @training_options(steps=3000, batch=32, learning_rate=2e-3)
 @click.option(
     "--shots", type=click.IntRange(min=1), help="Train on so many flows a class. [default: all]"

@@ -70,8 +70,7 @@ def training_options(steps: int, batch: int, learning_rate: float) -> Any:
         click.option(
             "--preset",
             type=click.Choice(PRESETS),
-            default=PRESETS[0],
-            show_default=True,
+            show_default=PRESETS[0],
             help="The fresh network.",
         ),
         click.option(

@@ -20,6 +20,7 @@ from ..classifier import ClassifierConfig
 from ..dataset import load_flows, read_captures
 from ..labels import SPLITS, read_labels
 from ..masking import FIELDS
+from ..options import PRESETS
 from ..training import SHOWN_EVERY, FineTuning, pretrain, train_classifier
 
 CAPTURES = (".pcap", ".pcapng", ".cap", ".gz", ".zst")
@@ -131,8 +132,8 @@ def find_captures(sources: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _preset(name: str) -> tuple[Architecture, Any]:
-    kind_name, _, size = name.partition("/")
+def _preset(name: str | None) -> tuple[Architecture, Any]:
+    kind_name, _, size = (name or PRESETS[0]).partition("/")
     kind = architecture(kind_name)
     return kind, kind.configs[size]
 
@@ -141,6 +142,8 @@ def _network(options: Mapping[str, Any]) -> tuple[Architecture, Any, Any, Path |
     """Architecture, configuration, and tensors to start from with their path."""
     if options["init"] is None:
         return *_preset(options["preset"]), None, None
+    if options["preset"] is not None:
+        raise InputError("--preset and --init: give one, the network of --init has its own size")
     path = locate(options["init"], TASK)
     card, tensors = load_model_file(path)
     if card.task != TASK:
