@@ -2,6 +2,8 @@
 """Three memory modes, one function: outputs, gradients, and what is kept for the backward pass."""
 
 import copy
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -21,7 +23,7 @@ def stage(blocks=4, memory="reversible", *, channels=8, dtype=torch.float64, ndi
     return ReversibleStage(branch, channels, blocks, memory).to(dtype)
 
 
-def gradients(module: ReversibleStage, x: torch.Tensor, seed: int = 1) -> list[torch.Tensor]:
+def gradients(module: nn.Module, x: torch.Tensor, seed: int = 1) -> list[torch.Tensor]:
     """Output, gradient of the input, gradients of the weights of a quadratic loss."""
     x = x.clone().requires_grad_()
     torch.manual_seed(seed)
@@ -163,3 +165,17 @@ def test_without_gradients_nothing_is_kept():
 def test_what_cannot_be_reversed_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         stage(**options)
+
+
+def test_compiled_it_is_left_out_of_the_graph():
+    x = torch.randn(1, 8, 6, 6, dtype=torch.float64)
+    module = stage(2, ndim=2)
+    whole = nn.Sequential(module, nn.Tanh())
+    eager = gradients(whole, x)
+    compiled = gradients(torch.compile(whole, backend="eager"), x)
+    assert difference(compiled[:2], eager[:2]) < 1e-12
+
+
+def test_the_compiler_is_not_imported_before_it_is_wanted():
+    check = "import sys, fieldfare.common.blocks; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -251,6 +251,10 @@ class _Working(TorchDispatchMode):
         self._now = self.peak = 0
         self._add(images)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True, the default, imports the compiler at the first operation: 195 MiB
+
     def __torch_dispatch__(
         self,
         func: Any,
