@@ -47,15 +47,15 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     return math.exp(-(low + high) / 2)
 
 
-def conformal_threshold(probabilities: np.ndarray, truth: np.ndarray, error: float) -> float:
-    """The probability below which a class counts as ruled out, by split conformal prediction.
+def conformal_threshold(probabilities: np.ndarray, error: float) -> float:
+    """The confidence below which a flow counts as unknown, by a conformal test for outliers.
 
-    A flow whose classes are all ruled out is unknown. Of flows that are exchangeable with these, at
-    most the share `error` is called unknown by mistake; captures of another network need not be.
+    Of flows that are exchangeable with these, at most the share `error` is called unknown by
+    mistake; captures of another network need not be.
 
     Args:
-        probabilities: (N, C) on validation flows that the classifier was not fitted to.
-        truth: (N,) class numbers.
+        probabilities: (N, C) on validation flows of known classes, to which the classifier was not
+            fitted.
         error: in (0, 1).
 
     Returns:
@@ -64,16 +64,15 @@ def conformal_threshold(probabilities: np.ndarray, truth: np.ndarray, error: flo
     Raises:
         ValueError: an error outside (0, 1).
 
-    Source: Sadinle, Lei and Wasserman 2019 (arXiv 1609.00451); Angelopoulos and Bates
-        (arXiv 2107.07511), section 1.
+    Source: Bates, Candes, Lei, Romano and Sesia 2023 (arXiv 2104.08279), equation 2, with the
+        greatest softmax probability as score (Hendrycks and Gimpel 2017, arXiv 1610.02136).
     """
     if not 0 < error < 1:
         raise ValueError(f"error is {error}; it must lie between 0 and 1")
-    count = len(truth)
-    rank = math.floor((count + 1) * error)
+    rank = math.floor((len(probabilities) + 1) * error)
     if rank < 1:
         return 0.0
-    return float(np.sort(probabilities[np.arange(count), truth])[min(rank, count) - 1])
+    return float(np.sort(probabilities.max(axis=1))[min(rank, len(probabilities)) - 1])
 
 
 def is_unknown(probabilities: np.ndarray, threshold: float = 0.0) -> np.ndarray:

@@ -2,7 +2,7 @@
 """net-traffic eval."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def evaluate(labels: Path, options: Mapping[str, Any]) -> None:
     curve = None
     if options["first_packets"]:
         curve = first_packets_curve(classify, data.flows, label, classes, options["first_packets"])
-    thresholds = _thresholds(classify, every, classes)
+    thresholds = _thresholds(classify, every, classifier.classes)
     result = {
         "model": classifier.name,
         "split": options["split"],
@@ -101,18 +101,15 @@ def _rivals(
 
 
 def _thresholds(
-    classify: Any, every: LabelledFlows, classes: tuple[str, ...]
+    classify: Any, every: LabelledFlows, classes: Sequence[str]
 ) -> dict[str, float] | None:
     """Of `infer --unknown-below`, by the share of known flows that it costs on val."""
-    if not (every.split == 1).any():
+    known = np.isin(np.array(every.classes)[every.label], classes)
+    chosen = np.flatnonzero(known & (every.split == 1))
+    if not chosen.size:
         return None
-    val = every.of_split("val")
-    place = np.array([classes.index(name) for name in every.classes])
-    probabilities = classify(val.flows)
-    return {
-        f"{error:g}": conformal_threshold(probabilities, place[val.label], error)
-        for error in ERRORS
-    }
+    probabilities = classify(every.select(chosen).flows)
+    return {f"{error:g}": conformal_threshold(probabilities, error) for error in ERRORS}
 
 
 def _write(
