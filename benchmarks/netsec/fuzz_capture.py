@@ -146,6 +146,7 @@ def targets() -> tuple[Callable[[bytes], None], Callable[[bytes], None]]:
             keep_packets=2 if bits & 32 else 0,
             keep_header=40,
             keep_payload=16,
+            early_packets=bits % 3,
             max_kept_mb=0.0003 if bits & 64 else 0.1,
         )
         source = StreamSource(io.BytesIO(data[1:]), "input", max_expanded=1 << 20)
@@ -160,7 +161,9 @@ def targets() -> tuple[Callable[[bytes], None], Callable[[bytes], None]]:
             return
         counts = stream.counts
         left_out = counts.not_ip + counts.damaged + counts.unsupported
-        if counted + left_out != counts.packets:
+        if counted + left_out != counts.packets and not (
+            options.early_packets and counted + left_out < counts.packets  # the rest is not told
+        ):
             raise AssertionError(f"{counts.packets} packets, {counted} in flows, {left_out} not")
 
     scratch = np.zeros(headers.PACKET_FIELDS, np.int64)

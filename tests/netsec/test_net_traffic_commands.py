@@ -90,6 +90,15 @@ def test_all_formats_hold_the_same_labels(folder, model, tmp_path):
         assert 0.5 <= found["confidence"] <= 1
 
 
+def test_flows_go_to_standard_output_as_json_lines(folder, model, tmp_path):
+    for verb in (["infer", "--model", model], ["flows"]):
+        target = tmp_path / f"{verb[0]}.jsonl"
+        done(*verb, folder / "test.pcap", "-o", target)
+        piped = done(*verb, folder / "test.pcap", "-o", "-")
+        assert piped.stdout == target.read_text()
+        assert "8 flows of 12 packets" in piped.stderr
+
+
 def test_unknown_embeddings_and_first_packets(folder, model, tmp_path):
     target = tmp_path / "f.parquet"
     card, tensors = load_model_file(model)
@@ -116,6 +125,13 @@ def test_unknown_embeddings_and_first_packets(folder, model, tmp_path):
     first = pyarrow.parquet.read_table(target)
     assert max(first["packets_bwd"].to_pylist()) == 1  # totals are of the whole flow
     assert first["confidence"].to_pylist() != confidence
+    done(
+        "infer", folder / "test.pcap", "-o", target, "--model", model, "--early", 1, "--overwrite",
+    )  # fmt: skip
+    early = pyarrow.parquet.read_table(target)
+    assert early["packets_fwd"].to_pylist() == [1] * 8
+    assert early["packets_bwd"].to_pylist() == [0] * 8
+    assert sorted(early["confidence"].to_pylist()) == sorted(first["confidence"].to_pylist())
     csv = tmp_path / "f.csv"
     answer = run("infer", folder / "test.pcap", "-o", csv, "--model", model, "--embeddings")
     assert answer.exit_code == 2
@@ -187,6 +203,12 @@ def test_labels_that_the_model_does_not_know_count_as_missed(folder, model, tmp_
     rows = {found["class"]: found for found in json.loads(answer.stdout)["per_class"]}
     assert rows["OTHER"]["recall"] == 0
     assert rows["WEB"]["recall"] == 1
+    test_only = "".join(line for line in text.splitlines(keepends=True) if "train," not in line)
+    (tmp_path / "labels.csv").write_text(test_only.replace("val,", "heldout,"))
+    answer = done(
+        "eval", tmp_path / "labels.csv", "--captures", folder, "--model", model, "--json", "--quiet"
+    )
+    assert json.loads(answer.stdout)["unknown_below"] is None
     (tmp_path / "labels.csv").write_text(text.replace("WEB", "MORE"))
     refused = run("eval", tmp_path / "labels.csv", "--captures", folder, "--model", model)
     assert refused.exit_code == 2
@@ -255,6 +277,8 @@ def test_exports_agree_with_torch(kind, folder, tmp_path):
         (["infer", "{f}/labels.csv", "-o", "{t}/f.csv"], "labels.csv: is neither pcap nor pcapng"),
         (["infer", "{f}/test.pcap", "-o", "{t}/f.xlsx"], "f.xlsx: name it"),
         (["infer", "{f}/test.pcap", "-o", "{t}/f.csv", "--show", "ttl"], "ttl hidden"),
+        (["infer", "{f}/test.pcap", "-o", "{t}/f.csv", "--early", "0"], "x<=65536"),
+        (["infer", "{f}/test.pcap", "-o", "-", "--json"], "leave --json out"),
         (["eval", "{f}/labels.csv", "--split", "heldout"], "no flows in the split 'heldout'"),
         (["eval", "{f}/labels.csv", "--split", "x"], "split 'x': choose one of"),
         (["bench", "{f}/none.pcap"], "none.pcap: no such file"),

@@ -51,6 +51,27 @@ def test_forward_is_the_direction_of_the_first_packet() -> None:
         assert (row["bytes_fwd"], row["bytes_bwd"]) == (40, 86)
 
 
+def test_early_flows_are_given_once_with_their_counts_until_then() -> None:
+    frames = [packet(0), packet(1, port=7), packet(2, back=True), packet(3), packet(4, RST)]
+    assert reasons(frames, early_packets=2) == [(2, "early"), (1, "end of capture")]
+    again = [*frames, packet(5, SYN), packet(6)]
+    assert reasons(again, early_packets=2)[-1] == (2, "early")
+    (row, _), _ = flows_of(pcap(frames), early_packets=2)
+    assert (row["end"], row["packets_fwd"], row["packets_bwd"]) == (2.0, 1, 1)
+    closed = [packet(0), packet(1, RST), packet(2), packet(3, SYN)]
+    assert reasons(closed, early_packets=2) == [(2, "early"), (1, "end of capture")]
+
+
+def test_early_flows_time_out_like_others() -> None:
+    frames = [packet(time) for time in (0, 100, 219, 340)]
+    assert reasons(frames, early_packets=1) == [(1, "early"), (1, "early")]
+    assert reasons(frames, early_packets=2) == [(2, "early"), (1, "end of capture")]
+    assert reasons(frames, early_packets=1, active_timeout=200, idle_timeout=None) == [
+        (1, "early"),
+        (1, "early"),
+    ]
+
+
 def test_directed_flows_have_no_backward_packets() -> None:
     rows, _ = flows_of(pcap([packet(0), packet(1, back=True), packet(2)]), directed=True)
     found = {row["src_ip"]: (row["packets_fwd"], row["packets_bwd"]) for row in rows}

@@ -19,7 +19,15 @@ from flow_dicts import flows_of
 from make_captures import ethernet, ipv4, pcap, pcapng, tcp, udp
 
 from fieldfare.common.errors import InputError
-from fieldfare.netsec.capture import FlowOptions, FlowStream, links, read_flows, scan, to_table
+from fieldfare.netsec.capture import (
+    FlowOptions,
+    FlowStream,
+    flows,
+    links,
+    read_flows,
+    scan,
+    to_table,
+)
 from fieldfare.netsec.capture.container import Packets
 from fieldfare.netsec.capture.flow_state import END_REASONS
 from fieldfare.netsec.capture.live import InterfaceSource
@@ -52,6 +60,31 @@ FRAMES = mixed_frames()
 OPTIONS = {"idle_timeout": 60, "active_timeout": 600, "keep_packets": 3, "max_flows": 15}
 
 
+def test_an_early_flow_is_the_beginning_of_the_whole_one() -> None:
+    options = OPTIONS | {"max_flows": 1000}
+    whole, _ = flows_of(pcap(FRAMES), **options)
+    early, counts = flows_of(pcap(FRAMES), **options, early_packets=2)
+    assert counts.packets_without_bytes == counts.evicted == 0
+    assert [row["id"] for row in early] != [row["id"] for row in whole]
+    whole.sort(key=itemgetter("id"))
+    early.sort(key=itemgetter("id"))
+    assert [row["id"] for row in early] == [row["id"] for row in whole]
+    cut = 0
+    for row, full in zip(early, whole, strict=True):
+        if full["packets_fwd"] + full["packets_bwd"] < 2:
+            assert row == full
+            continue
+        cut += 1
+        assert row["reason"] == "early"
+        assert row["packets_fwd"] + row["packets_bwd"] == 2
+        assert row["kept"] == full["kept"][:2]
+        assert full["data"].startswith(row["data"])
+        assert {name: row[name] for name in ("src_ip", "src_port", "dst_ip", "start")} == {
+            name: full[name] for name in ("src_ip", "src_port", "dst_ip", "start")
+        }
+    assert 10 < cut < len(whole)
+
+
 @pytest.mark.parametrize("form", [pcap, pcapng])
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000, 4096])
 def test_flows_do_not_depend_on_the_chunk_size(form: Any, chunk: int) -> None:
@@ -79,6 +112,16 @@ def test_a_pipe_gives_the_flows_of_the_file() -> None:
     feeder.join()
     file = StreamSource(io.BytesIO(capture), "capture")
     assert rows == rows_of(FlowStream([file], FlowOptions()))
+
+
+def test_a_quiet_pipe_gives_the_flows_that_have_ended() -> None:
+    read, write = os.pipe()
+    os.write(write, pcap([(0.0, ethernet(ipv4(tcp(7))))]))
+    source = StreamSource(os.fdopen(read, "rb", buffering=0), "pipe")
+    batch = next(iter(FlowStream([source], FlowOptions(early_packets=1))))
+    assert batch.src_port.tolist() == [7]  # though the pipe is still open
+    source.close()
+    os.close(write)
 
 
 def rows_of(stream: FlowStream) -> list[dict[str, Any]]:
@@ -125,14 +168,17 @@ def test_a_quiet_file_ends_no_flow_of_which_it_may_hold_packets_back(tmp_path: P
 
 
 class Replay:
-    """An interface that replays frames a few at a time, with nothing coming in between."""
+    """An interface that replays frames a few at a time, unless busy with pauses in between."""
 
     name = "replay"
     lost = 0
 
-    def __init__(self, frames: list[tuple[float, bytes]], quiet: int = 0) -> None:
+    def __init__(
+        self, frames: list[tuple[float, bytes]], quiet: int = 0, busy: bool = False
+    ) -> None:
         self.frames = frames
         self.quiet = quiet
+        self.busy = busy
 
     def __iter__(self) -> Iterator[Packets]:
         for start in range(0, len(self.frames), 5):
@@ -145,7 +191,8 @@ class Replay:
                 records[row] = (at, len(frame), len(frame), nanoseconds, links.ETHERNET)
                 at += len(frame)
             yield Packets(np.frombuffer(bytearray(content or b"\0"), np.uint8), records, len(some))
-            yield Packets(np.zeros(1, np.uint8), records, 0)
+            if not self.busy:
+                yield Packets(np.zeros(1, np.uint8), records, 0)
         for _ in range(self.quiet):
             time.sleep(0.1)
             yield Packets(np.zeros(1, np.uint8), records, 0)
@@ -167,6 +214,18 @@ def test_a_quiet_interface_lets_flows_go_idle() -> None:
     replay = Replay(frames, quiet=14)
     (batch,) = FlowStream([replay], FlowOptions(idle_timeout=0.1))
     assert [END_REASONS[reason] for reason in batch.end_reason] == ["idle"]
+
+
+def test_a_busy_interface_gives_flows_before_it_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for patience in (1e9, -1.0):
+        monkeypatch.setattr(flows, "_PATIENCE", patience)
+        found.append(list(FlowStream([Replay(FRAMES, busy=True)], FlowOptions(**OPTIONS))))
+    late, soon = found
+    assert len(late) == 1
+    assert len(soon) > 20
+    rows = [row for batch in soon for row in to_table(batch).to_pylist()]
+    assert rows == to_table(late[0]).to_pylist()
 
 
 def test_an_interface_gives_the_flows_that_pass_it() -> None:
@@ -198,20 +257,20 @@ def test_an_interface_that_does_not_exist_is_refused() -> None:
         InterfaceSource("nosuch0")
 
 
-FALLBACKS = ("", "sys.modules['numba'] = None; ")
-"""What comes before the import of the reader: numba left out by the environment, or missing."""
+NO_NUMBA = "sys.modules['numba'] = None; "
 
 
-@pytest.mark.parametrize("before", FALLBACKS)
-def test_the_fallback_gives_the_same_flows(tmp_path: Path, before: str) -> None:
+@pytest.mark.parametrize(("before", "early"), [("", 0), (NO_NUMBA, 2)])
+def test_the_fallback_gives_the_same_flows(tmp_path: Path, before: str, early: int) -> None:
     path = tmp_path / "mixed.pcapng"
     path.write_bytes(pcapng(FRAMES))
-    rows, counts = flows_of(path, **OPTIONS)
+    options = OPTIONS | {"early_packets": early}
+    rows, counts = flows_of(path, **options)
     printed = in_new_process(
         f"import sys; {before}from pathlib import Path; from flow_dicts import flows_of\n"
         "from fieldfare.netsec.capture import compiled\n"
         "assert not compiled.COMPILED\n"
-        f"print(flows_of(Path({str(path)!r}), **{OPTIONS!r}))",
+        f"print(flows_of(Path({str(path)!r}), **{options!r}))",
         {} if before else {"FIELDFARE_PURE_PYTHON": "1"},
     )
     assert printed == str((rows, counts))
@@ -230,7 +289,7 @@ def test_where_nothing_can_be_cached_the_reader_still_compiles() -> None:
         "with warnings.catch_warnings(record=True) as told:\n"
         "    from fieldfare.netsec.capture import frames\n"
         "print(frames.u16(b'\\x01\\x02', 0), 'NUMBA_CACHE_DIR' in str(told[0].message))",
-        {},
+        {"FIELDFARE_PURE_PYTHON": ""},
     )
     assert printed == "258 True"
 

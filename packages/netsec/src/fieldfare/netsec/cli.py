@@ -36,6 +36,12 @@ def main() -> None:
     type=console.Numbers(int, 1),
     help="Look at no more than this many packets of a flow. [default: as in training]",
 )
+@click.option(
+    "--early",
+    type=click.IntRange(1, 1 << 16),
+    metavar="K",
+    help="Write a flow at its K-th packet, with its counts until then, and not at its end.",
+)
 @click.option("--embeddings", is_flag=True, help="Also write the model's vector of each flow.")
 @capture_options
 @console.device_option
@@ -45,8 +51,8 @@ def main() -> None:
 def infer(captures: tuple[str, ...], output: Path, **options: Any) -> None:
     """Write the flows of captures with their classes: .parquet, .csv or .jsonl.
 
-    CAPTURE is as for `flows`, and so are the first columns; then label, probability (the network's
-    own), confidence (calibrated on validation flows) and model.
+    CAPTURE and -o are as for `flows`, and so are the first columns; then label, probability (the
+    network's own), confidence (calibrated on validation flows) and model.
     """
     from .commands import infer as work
 
@@ -64,9 +70,10 @@ def flows(captures: tuple[str, ...], output: Path, **options: Any) -> None:
     """Write the flows of captures as a table: .parquet, .csv or .jsonl.
 
     CAPTURE is a pcap or pcapng file, plain, gzip or zstd, or - for standard input; several are
-    read in order as one recording. Columns: src_ip, src_port, dst_ip, dst_port, protocol (number),
-    start, end (seconds, UTC), packets_fwd, packets_bwd, bytes_fwd, bytes_bwd (of IP packets); the
-    forward direction is that of the first packet.
+    read in order as one recording. With -o - the flows go to standard output as JSON lines, as they
+    end. Columns: src_ip, src_port, dst_ip, dst_port, protocol (number), start, end (seconds, UTC),
+    packets_fwd, packets_bwd, bytes_fwd, bytes_bwd (of IP packets); the forward direction is that
+    of the first packet.
     """
     from .commands import flows as work
 

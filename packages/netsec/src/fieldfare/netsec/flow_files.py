@@ -2,7 +2,8 @@
 """Tables of flows as files, written batch by batch: Parquet, CSV or JSON lines."""
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +13,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.files import atomic_path
+from fieldfare.common.files import atomic_path, check_output
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
+
+STANDARD_OUTPUT = Path("-")
+"""As a name of a table: JSON lines on standard output, as flows come."""
 
 FLOW_SCHEMA = pa.schema(
     [
@@ -43,20 +47,34 @@ class TableWriter(Protocol):
         """Append rows."""
 
 
-def check_ending(path: Path) -> None:
-    """Refuse names that say no known format.
+def check_table(path: Path, options: Mapping[str, Any]) -> None:
+    """Refuse a table that cannot be written, before any work is done.
+
+    Args:
+        path: a file, or `STANDARD_OUTPUT`.
+        options: of the command: overwrite, as_json.
 
     Raises:
-        InputError: another ending.
+        InputError: no known ending, or what `files.check_output` refuses; JSON for two on stdout.
     """
+    if path == STANDARD_OUTPUT:
+        if options["as_json"]:
+            raise InputError("-o - writes the flows to standard output; leave --json out")
+        return
     if path.suffix not in ENDINGS:
-        raise InputError(f"{path}: name it {', '.join('*' + ending for ending in ENDINGS)}")
+        raise InputError(
+            f"{path}: name it {', '.join('*' + ending for ending in ENDINGS)}, or - for JSON lines "
+            "on standard output"
+        )
+    check_output(path, overwrite=options["overwrite"])
 
 
 @contextmanager
 def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
     """A writer of the format that the name says; the file is there once all went well."""
-    check_ending(path)
+    if path == STANDARD_OUTPUT:
+        yield _Lines(sys.stdout)
+        return
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_path(path))
         if path.suffix == ".parquet":
@@ -120,4 +138,4 @@ class _Lines:
     def write(self, table: pa.Table) -> None:
         for row in table.to_pylist():
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()  # whoever follows the file sees flows as they end
+        self._file.flush()

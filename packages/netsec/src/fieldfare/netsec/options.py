@@ -35,7 +35,7 @@ _CAPTURE = (
     ),
     click.option(
         "--max-flows",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, 1 << 30),
         default=1_000_000,
         show_default=True,
         help="Held at a time; beyond, those longest without a packet are cut and counted.",

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fieldfare.common import console
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 
 from .capture import FlowBatch, FlowCounts, FlowOptions, FlowStream, read_flows
 from .capture.live import InterfaceSource
 from .capture.sources import open_source
+from .flow_files import STANDARD_OUTPUT
 
 _SMALL = 16 << 20
 """Bytes of captures below which no progress is shown."""
@@ -56,17 +58,21 @@ def open_recording(
         if capture != "-" and not os.path.exists(capture):
             raise InputError(f"{capture}: no such file")
     *finished, last = captures
-    if not (options["follow"] or last == "-"):
+    if not (options["follow"] or _is_pipe(last)):
         yield read_flows(*captures, options=made)
         return
-    growing = open_source(last, follow=options["follow"] and last != "-")
+    growing = open_source(last, follow=options["follow"] and not _is_pipe(last))
     with _first_interrupt(growing.stop):
         yield FlowStream(itertools.chain(map(open_source, finished), [growing]), made)
 
 
 def has_no_end(captures: Sequence[str], options: Mapping[str, Any]) -> bool:
     """Whether flows must be handed on as they end, since nobody knows when the last one comes."""
-    return bool(options["interface"] or options["follow"] or "-" in captures)
+    return bool(options["interface"] or options["follow"] or any(map(_is_pipe, captures)))
+
+
+def _is_pipe(capture: str) -> bool:
+    return capture == "-" or Path(capture).is_fifo()
 
 
 def watched(
@@ -103,6 +109,20 @@ def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def tell(
+    output: Path,
+    result: Mapping[str, Any],
+    counts: Mapping[str, int],
+    options: Mapping[str, Any],
+) -> None:
+    """Say on stderr what was read, and on stdout where the flows are, unless they went there."""
+    trouble = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items())
+    console.say(f"{result['flows']} flows of {trouble}", quiet=options["quiet"])
+    if output != STANDARD_OUTPUT:
+        whole = {"output": output, **result, **counts}
+        console.emit(whole, as_json=options["as_json"], text=str(output))
 
 
 def describe(counts: FlowCounts) -> dict[str, int]:

@@ -12,8 +12,8 @@ from .compiled import compiled
 from .flow_state import FlowState
 
 (IDLE_LIMIT, ACTIVE_LIMIT, LINGER_LIMIT, DIRECTED, DECAPSULATE, CLOSE_TCP, MAX_FLOWS, MAX_KEPT,
- KEEP_PACKETS, KEEP_HEADER, KEEP_PAYLOAD, SECRET) = range(12)  # fmt: skip
-SETTINGS = 12
+ KEEP_PACKETS, KEEP_HEADER, KEEP_PAYLOAD, EARLY_PACKETS, SECRET) = range(13)  # fmt: skip
+SETTINGS = 13
 """Places in the int64 settings: three times in nanoseconds (NEVER: no limit), switches, limits."""
 
 NEVER = 1 << 62
@@ -84,6 +84,13 @@ def make_room(state: FlowState, settings: Any) -> int:
         if registers[fs.DONE] == len(state.done):
             return TAKE_OUT
         fs.end_flow(state, longest_quiet(state, fs.NONE), fs.EVICTED)
+    return make_slot(state)
+
+
+@compiled
+def make_slot(state: FlowState) -> int:
+    """READY where a slot is free, or what is needed."""
+    registers = state.registers
     if registers[fs.FREE_SLOT] == fs.NONE and registers[fs.USED_SLOTS] == len(state.hashes):
         return GROW_SLOTS
     return READY

@@ -134,15 +134,23 @@ def add_packet(
     links, totals = state.links, state.totals
     backward = 1 if links[slot, fs.SWAPPED] != swapped else 0
     seen = totals[slot, fs.PACKETS_FORWARD] + totals[slot, fs.PACKETS_FORWARD + 1]
-    if seen < settings[limits.KEEP_PACKETS]:
-        if links[slot, fs.KEPT] == seen:  # once one is missing, what is kept stays a prefix
-            status = limits.make_kept_room(state, slot, settings)
-            if status == limits.READY:
-                keep_packet(state, slot, buffer, packet, time, backward, settings)
-            elif status != fs.NONE:
-                return status
-        if links[slot, fs.KEPT] <= seen:
-            state.registers[fs.UNKEPT_PACKETS] += 1
+    keep = seen < settings[limits.KEEP_PACKETS]
+    if keep and links[slot, fs.KEPT] == seen:  # once one is missing, what is kept stays a prefix
+        status = limits.make_kept_room(state, slot, settings)
+        if status == limits.READY:
+            keep_packet(state, slot, buffer, packet, time, backward, settings)
+        elif status != fs.NONE:
+            return status
+    # From here on a packet that is kept is not kept again when it comes back: KEPT is above seen.
+    early = seen + 1 == settings[limits.EARLY_PACKETS]
+    if early:
+        if state.registers[fs.DONE] == len(state.done):
+            return limits.TAKE_OUT
+        status = limits.make_slot(state)
+        if status != limits.READY:
+            return status
+    if keep and links[slot, fs.KEPT] <= seen:
+        state.registers[fs.UNKEPT_PACKETS] += 1
     totals[slot, fs.PACKETS_FORWARD + backward] += 1
     totals[slot, fs.BYTES_FORWARD + backward] += packet[headers.BYTES]
     totals[slot, fs.START] = min(totals[slot, fs.START], time)
@@ -151,6 +159,8 @@ def add_packet(
     if settings[limits.CLOSE_TCP]:
         note_tcp_end(state, slot, flags, backward, directed)
     fs.append(state, slot)
+    if early:
+        fs.give_early(state, slot, key)
     return limits.READY
 
 

@@ -17,13 +17,14 @@ TOTALS = 7
 CHAIN, PREVIOUS, NEXT, CLOSING, SWAPPED, REASON, KEPT, FIRST_KEPT, LAST_KEPT = range(9)
 LINKS = 9
 """Columns of `links`: next slot with the same hash, neighbours by latest packet, TCP end seen (bits
-FIN_FORWARD, FIN_BACKWARD, CLOSED), whether the first packet went from the key's second end to its
-first, why the flow ended, and the chain of its kept packets."""
+FIN_FORWARD, FIN_BACKWARD, CLOSED) and whether the flow has been given already (GIVEN), whether the
+first packet went from the key's second end to its first, why the flow ended, and the chain of its
+kept packets."""
 
-FIN_FORWARD, FIN_BACKWARD, CLOSED = 1, 2, 4
+FIN_FORWARD, FIN_BACKWARD, CLOSED, GIVEN = 1, 2, 4, 8
 
-AT_END, IDLE, ACTIVE, TCP_END, EVICTED = 0, 1, 2, 3, 4
-END_REASONS = ("end of capture", "idle", "active timeout", "tcp end", "evicted")
+AT_END, IDLE, ACTIVE, TCP_END, EVICTED, EARLY = 0, 1, 2, 3, 4, 5
+END_REASONS = ("end of capture", "idle", "active timeout", "tcp end", "evicted", "early")
 
 (KEPT_TIME, KEPT_DIRECTION, KEPT_BYTES, KEPT_TRANSPORT, KEPT_HEADER, KEPT_PAYLOAD,
  KEPT_PAYLOAD_LENGTH) = range(7)  # fmt: skip
@@ -120,7 +121,7 @@ def find(state: FlowState, key: Any, digest: int) -> int:
 
 @compiled
 def end_flow(state: FlowState, slot: int, reason: int) -> None:
-    """Take a flow out of the table and put it among those that are done."""
+    """Take a flow out of the table and put it among those that are done, unless it was given."""
     links, registers = state.links, state.registers
     unlink(state, slot)
     bucket = state.hashes[slot] & (len(state.buckets) - 1)
@@ -132,12 +133,16 @@ def end_flow(state: FlowState, slot: int, reason: int) -> None:
             other = links[other, CHAIN]
         links[other, CHAIN] = links[slot, CHAIN]
     links[slot, REASON] = reason
-    state.done[registers[DONE]] = slot
-    registers[DONE] += 1
     registers[LIVE] -= 1
     registers[LIVE_KEPT] -= links[slot, KEPT]
     if reason == EVICTED:
         registers[EVICTIONS] += 1
+    if links[slot, CLOSING] & GIVEN:
+        links[slot, NEXT] = registers[FREE_SLOT]
+        registers[FREE_SLOT] = slot
+    else:
+        state.done[registers[DONE]] = slot
+        registers[DONE] += 1
 
 
 @compiled
@@ -171,6 +176,23 @@ def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int)
     registers[LIVE] += 1
     registers[MOST_LIVE] = max(registers[MOST_LIVE], registers[LIVE])
     return slot
+
+
+@compiled
+def give_early(state: FlowState, slot: int, key: Any) -> None:
+    """Put a flow among those that are done, and let it go on in another slot, which must be free.
+
+    What goes on counts packets, so that times and limits hold as before, but is not given again.
+    """
+    end_flow(state, slot, EARLY)
+    swapped = state.links[slot, SWAPPED]
+    other = begin_flow(state, key, state.hashes[slot], 0, swapped)
+    state.registers[NEXT_NUMBER] -= 1
+    for column in range(TOTALS):
+        state.totals[other, column] = state.totals[slot, column]
+    unlink(state, other)
+    state.links[other, CLOSING] = state.links[slot, CLOSING] | GIVEN
+    append(state, other)
 
 
 @compiled

@@ -19,6 +19,10 @@ _DELIVERY = 1_000_000_000
 """Nanoseconds that a packet may take from its time stamp to here; far more than any does."""
 
 
+_PATIENCE = 1.0
+"""Seconds that the ended flows of a recording without end wait for one another."""
+
+
 @dataclass
 class FlowCounts:
     """What became of the packets of a stream.
@@ -93,16 +97,20 @@ class FlowStream:
     def _read(self, source: ByteSource | PacketSource) -> Iterator[EndedFlows]:
         reader: Iterable[Packets]
         if live := isinstance(source, PacketSource):
-            reader = source
+            reader, endless = source, True
         else:
-            reader = PacketReader(source, self.counts.read, self._chunk)
+            reader, endless = PacketReader(source, self.counts.read, self._chunk), source.endless
         latest = heard = 0
+        handed_on = time.monotonic()
         for packets in reader:
             if packets.used:
                 self._links.translate(packets)
                 yield from self._table.add(packets)
                 latest = int(packets.records[packets.used - 1, scan.TIME])
                 heard = time.monotonic_ns()
+                if endless and time.monotonic() - handed_on > _PATIENCE:
+                    yield from self._table.take_out()
+                    handed_on = time.monotonic()
             elif live and heard:
                 # The kernel hands packets on at once, so while none come its clock goes on. What
                 # writes a growing file may hold them back for long: there only packets tell time.

@@ -4,6 +4,8 @@
 import gzip
 import io
 import os
+import select
+import stat
 import sys
 import time
 import zlib
@@ -17,7 +19,8 @@ MAX_EXPANDED = 100 << 30
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ZSTD_WINDOW = 128 << 20  # what a frame may make the decoder hold; zstd's own limit without --long
-_PAUSE = 0.2  # seconds between two looks at a file that is followed
+_PAUSE = 0.2  # seconds between two looks at a file that is followed, or that a pipe is waited for
+_BUFFER = 1 << 16
 
 
 class ByteSource(Protocol):
@@ -25,6 +28,8 @@ class ByteSource(Protocol):
 
     name: str
     damaged: bool
+    endless: bool
+    """Whether bytes may come at long intervals, as those of a pipe or of a growing file."""
 
     def read_into(self, buffer: memoryview) -> int | None:
         """Bytes written to the buffer; 0 at the end, None where none have come for now."""
@@ -54,6 +59,8 @@ class _Rejoined(io.RawIOBase):
         target[: len(chunk)] = chunk
         return len(chunk)
 
+    readinto1 = readinto
+
 
 class StreamSource:
     """Bytes of an open stream, decompressed where it is gzip or zstd.
@@ -78,22 +85,27 @@ class StreamSource:
     ) -> None:
         self.name = name
         self.damaged = False
+        pipe = _is_pipe(stream)
+        self.endless = follow or pipe
         self._file = stream
         self._follow = follow
+        self._pipe: int | None = None
         self._limit: int | None = None
         self._taken = 0
         head = self._head(stream)
-        joined: BinaryIO = io.BufferedReader(_Rejoined(head, stream), 1 << 16)
+        joined = _Rejoined(head, stream)
         self._errors: tuple[type[Exception], ...] = ()
         if head.startswith(_GZIP):
             self._errors = (EOFError, gzip.BadGzipFile, zlib.error)
-            self._stream: BinaryIO = gzip.GzipFile(fileobj=joined)  # type: ignore[assignment]
+            self._stream: Any = gzip.GzipFile(fileobj=io.BufferedReader(joined, _BUFFER))
             self._limit = max_expanded
         elif head == _ZSTD:
-            self._stream, self._errors = _open_zstd(joined, name)
+            self._stream, self._errors = _open_zstd(io.BufferedReader(joined, _BUFFER), name)
             self._limit = max_expanded
         else:
             self._stream = joined
+            if pipe and isinstance(stream, io.RawIOBase):  # nothing lies in a buffer
+                self._pipe = stream.fileno()
         if follow and self._limit is not None:
             raise InputError(f"{name}: is compressed and cannot be followed; expand it first")
 
@@ -115,8 +127,10 @@ class StreamSource:
         Raises:
             InputError: a compressed stream expands beyond its limit.
         """
+        if self._pipe is not None and not select.select([self._pipe], [], [], _PAUSE)[0]:
+            return None
         try:
-            taken = self._stream.readinto1(buffer)  # type: ignore[attr-defined]
+            taken = self._stream.readinto1(buffer)
         except self._errors:
             self.damaged = True
             return 0
@@ -139,8 +153,24 @@ class StreamSource:
 
     def close(self) -> None:
         """Close the stream; standard input stays open."""
-        if self._file is not sys.stdin.buffer:
+        if self._file is not _standard_input():
             self._file.close()
+
+
+def _standard_input() -> BinaryIO:
+    """Without its buffer, if it has one: nobody can tell whether there is something in that."""
+    stream: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return stream
+
+
+def _is_pipe(stream: BinaryIO) -> bool:
+    if os.name != "posix":  # elsewhere a pipe cannot tell whether there is something to read
+        return False
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (AttributeError, OSError):  # lies in memory
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _open_zstd(stream: BinaryIO, name: str) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
@@ -168,7 +198,7 @@ def open_source(
         InputError: missing, a folder, not readable.
     """
     if os.fspath(path) == "-":
-        return StreamSource(sys.stdin.buffer, "standard input", max_expanded=max_expanded)
+        return StreamSource(_standard_input(), "standard input", max_expanded=max_expanded)
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the captures in it")

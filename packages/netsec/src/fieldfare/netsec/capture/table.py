@@ -37,6 +37,8 @@ class FlowOptions:
         keep_packets: first packets whose bytes are handed on.
         keep_header: bytes kept of each one's IP and transport headers.
         keep_payload: bytes kept of each one's payload.
+        early_packets: give a flow once it has so many packets, with the counts until then, and what
+            follows not at all; 0: when it ends.
         max_kept_mb: memory for kept packets, in MB; beyond, flows are evicted.
 
     Raises:
@@ -52,6 +54,7 @@ class FlowOptions:
     keep_packets: int = 0
     keep_header: int = 128
     keep_payload: int = 256
+    early_packets: int = 0
     max_kept_mb: float = 512.0
 
     def __post_init__(self) -> None:
@@ -62,6 +65,7 @@ class FlowOptions:
         limits = {
             "max_flows": (1, 1 << 30),
             "keep_packets": (0, 1 << 16),
+            "early_packets": (0, 1 << 16),
             "keep_header": (0, 1 << 16),
             "keep_payload": (0, 1 << 16),
         }
@@ -242,8 +246,11 @@ def _settings(options: FlowOptions) -> np.ndarray:
     settings[flow_limits.CLOSE_TCP] = options.linger is not None
     settings[flow_limits.MAX_FLOWS] = options.max_flows
     settings[flow_limits.MAX_KEPT] = options.max_kept
-    settings[flow_limits.KEEP_PACKETS] = options.keep_packets
+    settings[flow_limits.KEEP_PACKETS] = min(
+        options.keep_packets, options.early_packets or options.keep_packets
+    )
     settings[flow_limits.KEEP_HEADER] = options.keep_header
     settings[flow_limits.KEEP_PAYLOAD] = options.keep_payload
+    settings[flow_limits.EARLY_PACKETS] = options.early_packets
     settings[flow_limits.SECRET] = secrets.randbits(30) | 1 << 30 | 1
     return settings

@@ -5,17 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldfare.common import console, files
-
 from ..capture import to_table
-from ..flow_files import FLOW_SCHEMA, check_ending, open_table
-from ..recordings import describe, open_recording
+from ..flow_files import FLOW_SCHEMA, check_table, open_table
+from ..recordings import describe, open_recording, tell
 
 
 def flows(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> None:
     """Write the flows as they end, and tell what became of the packets."""
-    check_ending(output)
-    files.check_output(output, overwrite=options["overwrite"])
+    check_table(output, options)
     count = 0
     with (
         open_recording(captures, options) as stream,
@@ -24,8 +21,4 @@ def flows(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> 
         for batch in stream:
             table.write(to_table(batch))
             count += len(batch)
-    told = describe(stream.counts)
-    trouble = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in told.items())
-    console.say(f"{count} flows of {trouble}", quiet=options["quiet"])
-    result = {"output": output, "flows": count, **told}
-    console.emit(result, as_json=options["as_json"], text=str(output))
+    tell(output, {"flows": count}, describe(stream.counts), options)

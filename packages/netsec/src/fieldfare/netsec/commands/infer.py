@@ -14,9 +14,9 @@ from fieldfare.common.errors import InputError
 from ..calibration import is_unknown, softmax
 from ..capture import FlowBatch, to_table
 from ..classifier import Classified, FlowClassifier, load_classifier
-from ..flow_files import FLOW_SCHEMA, check_ending, open_table
+from ..flow_files import FLOW_SCHEMA, check_table, open_table
 from ..flow_rows import first_packets_only, regroup
-from ..recordings import describe, has_no_end, open_recording, watched
+from ..recordings import describe, has_no_end, open_recording, tell, watched
 from ..report import UNKNOWN, FlowReport
 
 GROUP = 1024
@@ -39,8 +39,7 @@ EMBEDDING = pa.field("embedding", pa.list_(pa.float32()))
 
 def infer(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> None:
     """Write the flows with their labels as they end."""
-    check_ending(output)
-    files.check_output(output, overwrite=options["overwrite"])
+    check_table(output, options)
     report_path: Path | None = options["report"]
     if report_path is not None:
         files.check_output(report_path, overwrite=options["overwrite"])
@@ -57,8 +56,9 @@ def infer(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> 
     schema = pa.schema([*FLOW_SCHEMA, *LABEL_SCHEMA, *[EMBEDDING] * options["embeddings"]])
     report = FlowReport() if report_path is not None else None
     counted = dict.fromkeys([*classifier.classes, UNKNOWN], 0)
+    kept = {**classifier.kept, "early_packets": options["early"] or 0}
     with (
-        open_recording(captures, options, **classifier.kept) as stream,
+        open_recording(captures, options, **kept) as stream,
         open_table(output, schema) as table,
     ):
         flows: Iterable[FlowBatch] = watched(stream, captures, "infer", quiet=options["quiet"])
@@ -82,13 +82,10 @@ def infer(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> 
                 "unknown below": options["unknown_below"] or "off",
             },
         )
-    total = sum(counted.values())
-    trouble = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in told.items())
-    console.say(f"{total} flows of {trouble}", quiet=options["quiet"])
     found = {name: count for name, count in counted.items() if count}
     found = dict(sorted(found.items(), key=lambda item: -item[1]))
-    result = {"output": output, "model": classifier.name, "flows": total, "labels": found, **told}
-    console.emit(result, as_json=options["as_json"], text=str(output))
+    result = {"model": classifier.name, "flows": sum(counted.values()), "labels": found}
+    tell(output, result, told, options)
 
 
 def label_flows(
