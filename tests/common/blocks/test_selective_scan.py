@@ -205,14 +205,20 @@ def test_states_are_kept_between_chunks_only():
     assert max(sizes) == 2 * 16 * 320  # not times 16 states
 
 
-def test_tracing_takes_the_plain_steps():
+@pytest.mark.parametrize("length", [1, 6, 75])
+@pytest.mark.parametrize("stiffness", [1.0, 1e4])
+def test_traced_it_gives_the_same_in_few_operations(length, stiffness):
     class Scan(torch.nn.Module):
         def forward(self, u, delta, rate, b, c):
-            return selective_scan(u, delta, rate, b, c, delta_softplus=True)
+            return selective_scan(u, delta, rate, b, c, delta_softplus=True, return_last_state=True)
 
-    values = tuple(made_up(length=6)[name] for name in NAMES[:5])
-    traced = torch.export.export(Scan(), values).module()
-    torch.testing.assert_close(traced(*values), Scan()(*values), rtol=1e-5, atol=1e-6)
+    inputs = made_up(length=length)
+    inputs["A"] = inputs["A"] * stiffness
+    values = tuple(inputs[name] for name in NAMES[:5])
+    program = torch.export.export(Scan(), values)
+    assert len(program.graph.nodes) < 60 + 20 * length**0.5  # step by step 12 a step
+    for traced, whole in zip(program.module()(*values), Scan()(*values), strict=True):
+        torch.testing.assert_close(traced, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_shapes_that_do_not_fit_are_named():

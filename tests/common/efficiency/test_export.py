@@ -51,7 +51,7 @@ def export(network: nn.Module, target: Path, tolerance: float = 1e-4) -> float:
 
 @pytest.fixture
 def wrong(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """An ONNX Runtime that is wrong by `off` everywhere."""
+    """An ONNX Runtime that is wrong by `off` everywhere, on a graph of any `batch` or of one."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     answer = {"off": 0.0}
@@ -70,7 +70,9 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
             with torch.inference_mode():
                 return [traced[-1](*tensors).numpy() + np.float32(answer["off"])]
 
-        return SimpleNamespace(run=run)
+        shapes = {"image": [answer.get("batch", "batch"), 3, 8, 8], "time": [1]}
+        given = [SimpleNamespace(name=name, shape=shape) for name, shape in shapes.items()]
+        return SimpleNamespace(run=run, get_inputs=lambda: given)
 
     monkeypatch.setattr("torch.onnx.export", write)
     monkeypatch.setattr("onnxruntime.InferenceSession", session)
@@ -93,6 +95,13 @@ def test_the_file_gives_what_the_network_gives_for_any_batch(tmp_path, network):
         (found,) = session.run(["result"], feed)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_an_axis_that_tracing_fixed_is_told(tmp_path, network, wrong):
+    wrong["batch"] = 2
+    with pytest.raises(RunError, match=r"m\.onnx: axis 0 of image became 2 for good"):
+        export(network, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_tolerance_is_a_share_of_the_largest_output_and_at_least_of_1(tmp_path, network, wrong):

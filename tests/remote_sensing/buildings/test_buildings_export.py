@@ -44,7 +44,11 @@ def test_a_file_that_disagrees_is_not_kept(tmp_path, network, monkeypatch):
 
     def session(path, providers):
         assert Path(path).read_bytes() == b"onnx"
-        return SimpleNamespace(run=lambda names, feed: [np.full((2, 2, 64, 64), 9, np.float32)])
+        image = SimpleNamespace(name="image", shape=["batch", 3, 64, 64])
+        return SimpleNamespace(
+            get_inputs=lambda: [image],
+            run=lambda names, feed: [np.full((2, 2, 64, 64), 9, np.float32)],
+        )
 
     monkeypatch.setattr("onnxruntime.InferenceSession", session)
     monkeypatch.setattr(

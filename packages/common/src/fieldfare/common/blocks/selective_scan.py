@@ -14,6 +14,7 @@ On a CPU in float32 both passes are one compiled loop each (`selective_scan_cpu`
 installed; on CUDA the kernel of the `mamba-ssm` package is taken where it is; else plain torch.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -111,9 +112,8 @@ def _compiled() -> Any:
 
 def _scan(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """(b, d, l) without the direct path and the gate, and the last state (b, d, n)."""
-    if torch.compiler.is_compiling():  # tracing sees the plain steps
-        y, states = _forward(u, step, a, b, c)
-        return y, states[:, :, -1]
+    if torch.compiler.is_compiling():
+        return _traced(u, step, a, b, c)
     y, last = _Scan.apply(u, step, a, b, c)
     return y, last
 
@@ -150,6 +150,45 @@ def _forward(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[
         outputs.append((state @ c[:, :, time, None])[..., 0])
     kept.append(state)
     return torch.stack(outputs, dim=2), torch.stack(kept, dim=2)
+
+
+def _traced(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """What tracing sees: some sqrt(l) rows of the sequence side by side, twice.
+
+    A graph of the single steps takes minutes to export. Here the first time tells what a row adds
+    to the state before it and what it leaves of that; the second begins with the state itself.
+    """
+    length = u.shape[2]
+    columns = math.isqrt(length - 1) + 1
+    rows = -(-length // columns)
+
+    def lay(x: Tensor) -> Tensor:
+        """(b, e, l) -> (columns, rows, b, e), with steps of length 0 at the end."""
+        filled = F.pad(x, (0, rows * columns - length))
+        return filled.unflatten(2, (rows, columns)).permute(3, 2, 0, 1)
+
+    # Channels last: runtimes are slow where what is broadcast lies along the short axis of states.
+    rate = a.mT
+    steps, writes, reads = lay(step)[..., None, :], lay(b)[..., None], lay(c)[..., None, :]
+    decays = [torch.exp(size * rate) for size in steps.unbind()]
+    inflow = steps * lay(u)[..., None, :]
+    driven = [x * write for x, write in zip(inflow.unbind(), writes.unbind(), strict=True)]
+    added = torch.zeros_like(driven[0])
+    for decay, new in zip(decays, driven, strict=True):
+        added = decay * added + new
+    left = torch.exp(steps.sum(dim=0) * rate)
+    carried = torch.zeros_like(added[0])
+    before = []
+    for share, new in zip(left.unbind(), added.unbind(), strict=True):
+        before.append(carried)
+        carried = share * carried + new
+    state = torch.stack(before)
+    outputs = []
+    for decay, new, read in zip(decays, driven, reads.unbind(), strict=True):
+        state = decay * state + new
+        outputs.append((read @ state)[..., 0, :])
+    y = torch.stack(outputs)  # (columns, rows, b, d)
+    return y.permute(2, 3, 1, 0).flatten(2)[..., :length], carried.mT
 
 
 def _backward(

@@ -2,8 +2,9 @@
 """ONNX export of a network, checked against torch before the file is kept."""
 
 import copy
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def export_onnx(
         network: exported as it is in evaluation, on the CPU; itself unchanged.
         inputs: for tracing and for the check, real, on the CPU.
         target: the file, replaced atomically.
-        dynamic_shapes: axes that stay free, by parameter of `forward`; see `torch.onnx.export`.
+        dynamic_shapes: axes that stay free, by parameter of `forward` in the order of the inputs (a
+            tuple for `*inputs`); see `torch.onnx.export`.
         tolerance: allowed difference, as a share of the largest absolute output, at least of 1.
         install: what pip installs the export packages with: `distribution[extra]`.
 
@@ -41,13 +43,15 @@ def export_onnx(
 
     Raises:
         InputError: the export packages are not installed.
-        RunError: the difference is above the tolerance, or not a number; nothing is written.
+        RunError: the difference is above the tolerance, or not a number, or an axis did not stay
+            free; nothing is written.
     """
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError:
         raise InputError(f"export needs: pip install '{install}'") from None
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells what it does not optimise
     network = copy.deepcopy(network).eval().cpu().to(memory_format=torch.contiguous_format)
     with atomic_path(target) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own notes about names and shapes
@@ -63,6 +67,13 @@ def export_onnx(
             verbose=False,
         )
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        for given, free in zip(session.get_inputs(), _each(dynamic_shapes), strict=True):
+            # torch tells of it, then tries again without them.
+            if fixed := [axis for axis in free if isinstance(given.shape[axis], int)]:
+                raise RunError(
+                    f"{target}: axis {fixed[0]} of {given.name} became {given.shape[fixed[0]]} for "
+                    "good in tracing, where it must stay free; nothing was written"
+                )
         with torch.inference_mode():
             wanted = network(*inputs).numpy()
         feed = dict(zip(input_names, (values.numpy() for values in inputs), strict=True))
@@ -75,3 +86,10 @@ def export_onnx(
                 f"{limit:.2g}; nothing was written"
             )
     return difference
+
+
+def _each(dynamic_shapes: dict[str, Any]) -> Iterator[dict[int, Any]]:
+    """Free axes by input."""
+    for shapes in dynamic_shapes.values():
+        for shape in shapes if isinstance(shapes, tuple) else (shapes,):
+            yield shape or {}

@@ -72,7 +72,7 @@ def export(output: Path, options: Mapping[str, Any]) -> None:
     files.check_output(output, overwrite=options["overwrite"])
     classifier, card = load_classifier(options["model"])
     graph, inputs, names = _graph(classifier)
-    console.say("exporting; a scan is written out step by step, which takes minutes")
+    console.say("exporting takes about a minute")
     batch = Dim("batch")
     difference = common_export.export_onnx(
         graph,

@@ -108,7 +108,7 @@ class HierarchicalLayer(nn.Module):
 def gather(groups: Sequence[Tensor], rows: Sequence[Tensor], count: int) -> Tensor:
     """(R, ...) each, of alike shape -> (count, ...), zeros where no group has a row."""
     joined = torch.cat(list(groups))
-    if len(joined) == count and len(groups) == 1:
+    if len(groups) == 1 and joined.shape[0] == count:
         return joined
     return joined.new_zeros(count, *joined.shape[1:]).index_copy(0, torch.cat(list(rows)), joined)
 

@@ -78,7 +78,7 @@ class Mamba(nn.Module):
 
 def _project(weight: Tensor, x: Tensor) -> Tensor:
     """(D, C) times (B, C, L) -> (B, D, L), contiguous, where a broadcast product would be not."""
-    return torch.bmm(weight.expand(len(x), -1, -1), x)
+    return torch.bmm(weight.expand(x.shape[0], -1, -1), x)
 
 
 class RMSNorm(nn.Module):

@@ -99,7 +99,7 @@ class NetMamba(nn.Module):
 
     def encode(self, tokens: Tensor) -> Tensor:
         """CLS put last, then the blocks; (B, T, embed_dim) -> (B, T + 1, embed_dim)."""
-        cls = (self.cls_token + self.pos_embed[:, -1:]).expand(len(tokens), -1, -1)
+        cls = (self.cls_token + self.pos_embed[:, -1:]).expand(tokens.shape[0], -1, -1)
         x = torch.cat([tokens, cls], dim=1)
         rate = self.config.drop_path
         return run_blocks(self.blocks, self.norm_f, x, rate, training=self.training)
