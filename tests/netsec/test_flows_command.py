@@ -15,7 +15,9 @@ import pytest
 from click.testing import CliRunner
 from make_captures import ethernet, ipv4, pcap, udp
 
+from fieldfare.netsec.capture import compiled
 from fieldfare.netsec.cli import main
+from fieldfare.netsec.recordings import told_of_compiling
 
 COLUMNS = ["src_ip", "src_port", "dst_ip", "dst_port", "protocol", "start", "end"]
 COLUMNS += ["packets_fwd", "packets_bwd", "bytes_fwd", "bytes_bwd"]
@@ -122,3 +124,18 @@ def test_damaged_packets_are_told(tmp_path, capture):
     result = json.loads(done.stdout)
     assert result["damaged"] == 1
     assert result["packets"] == 4
+
+
+def test_compiling_is_told_once(capsys):
+    numba = pytest.importorskip("numba")
+    if not compiled.COMPILED:
+        pytest.skip("NOT CHECKED: numba is switched off")
+    double = numba.njit(lambda x: x + x)
+    with told_of_compiling(quiet=False):
+        assert double(1) + double(1.5) == 5  # two types, compiled twice
+    with told_of_compiling(quiet=False):
+        assert double(2) == 4
+    with told_of_compiling(quiet=True):
+        assert double(1j) == 2j
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == ["compiling for this processor, once: some 20 seconds"]

@@ -14,6 +14,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 
 from .capture import FlowBatch, FlowCounts, FlowOptions, FlowStream, read_flows
+from .capture.compiled import COMPILED
 from .capture.live import InterfaceSource
 from .capture.sources import open_source
 from .flow_files import STANDARD_OUTPUT
@@ -109,6 +110,29 @@ def _first_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def told_of_compiling(*, quiet: bool) -> Iterator[None]:
+    """Inside, say once if code has to be compiled: nothing else is seen for some 20 seconds."""
+    if not COMPILED:
+        yield
+        return
+    from numba.core import event
+
+    class Told(event.Listener):  # type: ignore[misc]
+        seen = False
+
+        def on_start(self, _: object) -> None:
+            if not self.seen:
+                console.say("compiling for this processor, once: some 20 seconds", quiet=quiet)
+            self.seen = True
+
+        def on_end(self, _: object) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Told()):
+        yield
 
 
 def tell(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..capture import to_table
 from ..flow_files import FLOW_SCHEMA, check_table, open_table
-from ..recordings import describe, open_recording, tell
+from ..recordings import describe, open_recording, tell, told_of_compiling
 
 
 def flows(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> None:
@@ -15,6 +15,7 @@ def flows(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> 
     check_table(output, options)
     count = 0
     with (
+        told_of_compiling(quiet=options["quiet"]),
         open_recording(captures, options) as stream,
         open_table(output, FLOW_SCHEMA) as table,
     ):

@@ -16,7 +16,7 @@ from ..capture import FlowBatch, to_table
 from ..classifier import Classified, FlowClassifier, load_classifier
 from ..flow_files import FLOW_SCHEMA, check_table, open_table
 from ..flow_rows import first_packets_only, regroup
-from ..recordings import describe, has_no_end, open_recording, tell, watched
+from ..recordings import describe, has_no_end, open_recording, tell, told_of_compiling, watched
 from ..report import UNKNOWN, FlowReport
 
 GROUP = 1024
@@ -58,6 +58,7 @@ def infer(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> 
     counted = dict.fromkeys([*classifier.classes, UNKNOWN], 0)
     kept = {**classifier.kept, "early_packets": options["early"] or 0}
     with (
+        told_of_compiling(quiet=options["quiet"]),
         open_recording(captures, options, **kept) as stream,
         open_table(output, schema) as table,
     ):
