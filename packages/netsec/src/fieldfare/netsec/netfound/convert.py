@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.weights import ModelCard, fit_state_dict, load_checkpoint, save_model_file
+from fieldfare.common.weights import ModelCard, fit_state_dict, load_checkpoint
 
+from ..conversion import class_names, save_converted
 from .config import HEADER_TOKENS, VOCABULARY, NetFoundConfig
 from .network import NetFoundClassifier
 from .pretraining import NetFoundPretraining
@@ -56,25 +57,21 @@ def convert_checkpoint(
     path = _find(source)
     tensors = {name: tensor.float() for name, tensor in load_checkpoint(path).items()}
     config = infer_config(tensors, path)
-    names = _class_names(tensors, classes, path)
+    names = class_names(tensors.get("classifier.weight"), classes, path)
     with torch.device("meta"):
         network: nn.Module = (
             NetFoundPretraining(config) if names is None else NetFoundClassifier(config, len(names))
         )
-    expected = network.state_dict()
-    fit = fit_state_dict(fill_shared(tensors, expected), expected)
-    fit.require_complete(path)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    kind = "pre-trained" if names is None else f"fine-tuned to {len(names)} classes"
-    card = ModelCard(
-        name=target.stem,
+    return save_converted(
+        network,
+        fill_shared(tensors, network.state_dict()),
+        path,
+        target,
+        title="netFound",
+        paper="arXiv 2310.17025",
         task=task,
-        summary=f"netFound, {kind}, {parameters:,} parameters, converted from {path.name}.",
         config={"architecture": ARCHITECTURE, "network": config.to_dict(), "classes": names},
-        training="published checkpoint (arXiv 2310.17025), converted",
     )
-    save_model_file(target, fit.tensors, card)
-    return card
 
 
 def infer_config(tensors: Mapping[str, Tensor], path: Path) -> NetFoundConfig:
@@ -160,19 +157,3 @@ def _find(source: Path) -> Path:
         if (source / name).is_file():
             return source / name
     raise InputError(f"{source}: holds neither {' nor '.join(CHECKPOINT_FILES)}")
-
-
-def _class_names(
-    tensors: Mapping[str, Tensor], classes: Sequence[str] | None, path: Path
-) -> list[str] | None:
-    """Names of the classes, or None where there is no classifier."""
-    if "classifier.weight" not in tensors:
-        if classes is not None:
-            raise InputError(f"{path}: is a pre-trained checkpoint; it has no classes to name")
-        return None
-    count = len(tensors["classifier.weight"])
-    if classes is None:
-        return [f"class_{number}" for number in range(count)]
-    if len(classes) != count or len(set(classes)) != count:
-        raise InputError(f"{path}: has {count} classes; {len(set(classes))} names were given")
-    return list(classes)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.weights import ModelCard, fit_state_dict, load_checkpoint, save_model_file
+from fieldfare.common.weights import ModelCard, fit_state_dict, load_checkpoint
 
+from ..conversion import class_names, save_converted
 from .config import NetMambaConfig
 from .network import NetMamba, NetMambaClassifier, resize_positions
 from .pretraining import NetMambaPretraining
@@ -40,19 +41,19 @@ def convert_checkpoint(
     """
     tensors = {name: tensor.float() for name, tensor in load_checkpoint(source).items()}
     config = infer_config(tensors, source)
-    names = _class_names(tensors, classes, source)
+    names = class_names(tensors.get("head.weight"), classes, source)
     with torch.device("meta"):
         network: nn.Module = (
             NetMambaPretraining(config) if names is None else NetMambaClassifier(config, len(names))
         )
-    fit = fit_state_dict(tensors, network.state_dict())
-    fit.require_complete(source)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    kind = "pre-trained" if names is None else f"fine-tuned to {len(names)} classes"
-    card = ModelCard(
-        name=target.stem,
+    return save_converted(
+        network,
+        tensors,
+        source,
+        target,
+        title="NetMamba",
+        paper="arXiv 2405.11449",
         task=task,
-        summary=f"NetMamba, {kind}, {parameters:,} parameters, converted from {source.name}.",
         config={
             "architecture": ARCHITECTURE,
             "network": config.to_dict(),
@@ -60,12 +61,9 @@ def convert_checkpoint(
             "hidden": ["addresses"],
             "directed": True,
         },
-        training="published checkpoint (arXiv 2405.11449), converted",
         limits="trained on the published bytes; ours differ from them in packets whose payload the "
         "published pre-processing takes for headers (DNS, NTP, tunnels)",
     )
-    save_model_file(target, fit.tensors, card)
-    return card
 
 
 def infer_config(tensors: Mapping[str, Tensor], path: Path) -> NetMambaConfig:
@@ -130,19 +128,3 @@ def load_encoder(network: NetMamba, tensors: Mapping[str, Tensor], path: Path) -
     fit = fit_state_dict(found, expected)
     fit.require_complete(path)
     network.load_state_dict(fit.tensors, strict=False)
-
-
-def _class_names(
-    tensors: Mapping[str, Tensor], classes: Sequence[str] | None, path: Path
-) -> list[str] | None:
-    """Names of the classes, or None where there is no classifier."""
-    if "head.weight" not in tensors:
-        if classes is not None:
-            raise InputError(f"{path}: is a pre-trained checkpoint; it has no classes to name")
-        return None
-    count = len(tensors["head.weight"])
-    if classes is None:
-        return [f"class_{number}" for number in range(count)]
-    if len(classes) != count or len(set(classes)) != count:
-        raise InputError(f"{path}: has {count} classes; {len(set(classes))} names were given")
-    return list(classes)
