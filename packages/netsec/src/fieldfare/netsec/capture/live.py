@@ -23,6 +23,8 @@ _TIMESTAMP_NS = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS
 _KERNEL_BUFFER = 32 << 20
 _MOST = 512  # packets handed on at once
 _SNAP = 65_536
+_SENT_TO_ITSELF = (4, 772)
+"""PACKET_OUTGOING on a loopback: the kernel shows each of its packets as sent and as received."""
 _WAIT = 0.25  # seconds until packets are handed on, or word that none have come
 
 
@@ -79,21 +81,22 @@ class InterfaceSource:
         """Take packets until there are many or some time has gone by; how many."""
         target = self._buffer.data
         deadline = time.monotonic() + _WAIT
-        at = 0
-        for row in range(_MOST):
+        at = row = 0
+        while row < _MOST and time.monotonic() <= deadline:
             try:
                 length, extra, _, address = self._socket.recvmsg_into(
                     [target[at : at + _SNAP]], 64, socket.MSG_TRUNC
                 )
             except TimeoutError:
-                return row
+                break
+            if address[2:4] == _SENT_TO_ITSELF:
+                continue
             captured = min(length, _SNAP)
             link = RAW if address[1] in (TYPE_IPV4, TYPE_IPV6) else UNKNOWN
             self._records[row] = (at, captured, length, _timestamp(extra), link)
             at += captured
-            if time.monotonic() > deadline:
-                return row + 1
-        return _MOST
+            row += 1
+        return row
 
     def _count_lost(self) -> None:
         statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
