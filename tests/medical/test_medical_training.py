@@ -132,9 +132,12 @@ def test_memory_modes_train_alike_and_resume_each_other(cases, tmp_path):
         )
         for memory in ("none", "reversible")
     }
-    plain = networks["none"].state_dict()
-    for name, tensor in networks["reversible"].state_dict().items():
-        assert torch.allclose(tensor, plain[name], atol=1e-3), name
+    # Not their weights: biases that a norm takes away again follow the rounding of their gradients.
+    images = torch.randn(2, 4, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain, reversible = (network(images) for network in networks.values())
+    assert plain.std() > 0.1
+    torch.testing.assert_close(reversible, plain, atol=1e-4, rtol=0)
     again = train(
         TINY, cases, settings(2), DATA, tmp_path / "none", memory="checkpoint", quiet=True
     )
