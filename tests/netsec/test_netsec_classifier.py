@@ -57,7 +57,7 @@ def test_probabilities_and_embeddings_of_each_flow(name, flows):
     np.testing.assert_allclose(found.probabilities, softmax(found.logits / 2))
     np.testing.assert_array_equal(classifier(flows), found.probabilities)
     assert np.ptp(found.logits, axis=0).max() > 1e-3  # flows are told apart
-    repeated = classifier.classify(take(flows, np.arange(BATCH + 9) % 4))
+    repeated = classifier.classify(take(flows, np.arange(BATCH["cpu"] + 9) % 4))
     np.testing.assert_allclose(repeated.logits[:4], found.logits, atol=1e-5)
     np.testing.assert_allclose(repeated.logits[-3:], found.logits[[2, 3, 0]], atol=1e-5)
     assert classifier.classify(take(flows, np.array([], int))).probabilities.shape == (0, 3)

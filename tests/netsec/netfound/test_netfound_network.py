@@ -72,6 +72,13 @@ def test_published_sizes_have_the_published_parameters(size, parameters, publish
     assert len(network.state_dict()) == official["keys_count"][f"{size}:finetune"]
 
 
+def test_tiny_has_968_898_parameters_and_1_019_335_in_pretraining():
+    with torch.device("meta"):
+        networks = NetFoundClassifier(CONFIGS["tiny"], 2), NetFoundPretraining(CONFIGS["tiny"])
+    counts = [sum(p.numel() for p in network.parameters()) for network in networks]
+    assert counts == [968_898, 1_019_335]
+
+
 def test_small_has_the_published_names_and_shapes(published):
     official = json.loads((published / "official_keys_shapes.json").read_text())
     with torch.device("meta"):

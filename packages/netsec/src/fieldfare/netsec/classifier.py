@@ -18,9 +18,9 @@ from .calibration import softmax
 from .capture import FlowBatch
 from .masking import FIELDS, mask
 
-BATCH = 64
-"""Flows that the network sees at a time. Not an option: what a flow gets would depend on it in its
-last digits."""
+BATCH = {"cpu": 16, "cuda": 64}
+"""Flows that the network sees at a time; few on a CPU, for its cache. Not an
+option: what a flow gets would depend on it in its last digits."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,9 @@ def run(network: nn.Module, inputs: Inputs, classes: int) -> tuple[np.ndarray, n
     order = inputs.by_size()
     logits = np.zeros((len(order), classes), np.float32)
     embeddings = np.zeros((len(order), 0), np.float32)
-    for first in range(0, len(order), BATCH):
-        rows = order[first : first + BATCH]
+    size = BATCH[device.type]
+    for first in range(0, len(order), size):
+        rows = order[first : first + size]
         found = flow_network.embed(inputs.batch(rows).to(device))
         if not embeddings.size:
             embeddings = np.zeros((len(order), found.shape[1]), np.float32)
