@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fieldfare.netsec.netfound import CONFIGS, NetFoundClassifier, NetFoundConfig
+from fieldfare.netsec.netfound import (
+    CONFIGS,
+    NetFoundClassifier,
+    NetFoundConfig,
+    NetFoundPretraining,
+)
 from fieldfare.netsec.netfound.attention import rotary_table, rotate
 from fieldfare.netsec.netfound.config import CLS, MASK, PAD
 from fieldfare.netsec.netfound.embedding import byte_rows
