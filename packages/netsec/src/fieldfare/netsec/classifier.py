@@ -19,8 +19,8 @@ from .capture import FlowBatch
 from .masking import FIELDS, mask
 
 BATCH = {"cpu": 16, "cuda": 64}
-"""Flows that the network sees at a time; few on a CPU, for its cache. Not an option: what a flow gets
-would depend on it in its last digits."""
+"""Flows that the network sees at a time; few on a CPU, for its cache. Not an option: what a flow
+gets would depend on it in its last digits."""
 
 
 @dataclass(frozen=True)
