@@ -25,9 +25,9 @@ import numpy as np
 
 from fieldfare.common import console
 from fieldfare.common.weights import ModelCard, save_model_file
-from fieldfare.medical.models import TASK
 from fieldfare.medical.networks.config import PRESETS
 from fieldfare.medical.networks.create import create_network
+from fieldfare.medical.networks.models import TASK
 
 SHAPE = (240, 240, 155)
 MODELS = ("reversible_small", "resunet_aspp_small")

@@ -21,9 +21,9 @@ from fieldfare.common.files import write_text
 from fieldfare.common.weights import Metric, load_model_file, save_model_file
 from fieldfare.medical import weights
 from fieldfare.medical.cli import main as med_seg
-from fieldfare.medical.evaluation import agreement, evaluate_case
-from fieldfare.medical.models import describe
+from fieldfare.medical.evaluation.compare import agreement, evaluate_case
 from fieldfare.medical.networks.config import NetworkConfig
+from fieldfare.medical.networks.models import describe
 
 CASES = ("TCGA-FG-6692", "TCGA-DU-7294")
 DATA = (

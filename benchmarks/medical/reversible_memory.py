@@ -18,7 +18,7 @@ import torch
 from step_memory import MIB, bytes_kept, in_a_process, peak_above, prepare, write_csv
 
 from fieldfare.common.blocks import MEMORY_MODES, MBConv, ReversibleStage
-from fieldfare.medical import memory
+from fieldfare.medical.inference import memory
 
 BLOCKS = (2, 4, 8, 16)
 SAVED_SPREAD = 0.01

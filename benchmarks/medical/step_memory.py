@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from fieldfare.medical import memory
-from fieldfare.medical.losses import deep_supervision
+from fieldfare.medical.inference import memory
+from fieldfare.medical.training.losses import deep_supervision
 
 MIB = 2**20
 
 M_MMAP_THRESHOLD = -3
 """Of glibc's mallopt: blocks from this size on are mapped one by one."""
 
-PRELOADED = ["torch", "fieldfare.medical.losses", "fieldfare.medical.networks.create"]
+PRELOADED = ["torch", "fieldfare.medical.training.losses", "fieldfare.medical.networks.create"]
 """Imported once, not in each process; none of them computes anything at import."""
 
 POLL_S = 0.01

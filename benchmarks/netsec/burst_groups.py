@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from fieldfare.common.console import table
-from fieldfare.netsec.dataset import load_flows
-from fieldfare.netsec.labels import read_labels
-from fieldfare.netsec.netfound import CONFIGS, FlowInputs, NetFoundClassifier
-from fieldfare.netsec.netfound.architecture import NetFoundArchitecture
+from fieldfare.netsec.data.dataset import load_flows
+from fieldfare.netsec.data.labels import read_labels
+from fieldfare.netsec.networks.netfound import CONFIGS, FlowInputs, NetFoundClassifier
+from fieldfare.netsec.networks.netfound.architecture import NetFoundArchitecture
 
 
 def seconds(network: NetFoundClassifier, batches: list[FlowInputs], together: bool) -> float:

@@ -14,12 +14,12 @@ import statistics
 from pathlib import Path
 
 from fieldfare.common.console import table
-from fieldfare.netsec.baselines import Trees
-from fieldfare.netsec.classifier import load_classifier
 from fieldfare.netsec.cli import main as net_traffic
-from fieldfare.netsec.dataset import LabelledFlows, few_shot, load_flows
-from fieldfare.netsec.labels import read_labels
-from fieldfare.netsec.scores import Scores, score
+from fieldfare.netsec.data.dataset import LabelledFlows, few_shot, load_flows
+from fieldfare.netsec.data.labels import read_labels
+from fieldfare.netsec.evaluation.baselines import Trees
+from fieldfare.netsec.evaluation.scores import Scores, score
+from fieldfare.netsec.inference.classifier import load_classifier
 
 
 def network(options: argparse.Namespace, data: LabelledFlows, seed: int, init: bool) -> Scores:

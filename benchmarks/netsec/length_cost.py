@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fieldfare.common.console import table
 from fieldfare.common.efficiency import bench
-from fieldfare.netsec.netmamba import NetMambaClassifier, NetMambaConfig
+from fieldfare.netsec.networks.netmamba import NetMambaClassifier, NetMambaConfig
 
 TOKENS = (400, 1600, 6400)
 HEADS = 4

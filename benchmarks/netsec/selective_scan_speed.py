@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fieldfare.common.blocks import selective_scan
-from fieldfare.netsec.netmamba import NetMambaClassifier, NetMambaConfig
+from fieldfare.netsec.networks.netmamba import NetMambaClassifier, NetMambaConfig
 
 SCAN_SHAPE = (2, 512, 401, 16)
 """Sequences, channels, steps, states."""
@@ -111,7 +111,7 @@ def measure_classifier(repeats: int) -> dict[str, Any]:
     data = torch.randint(0, 256, (FLOWS, 1600), dtype=torch.uint8)
 
     def plain() -> Tensor:
-        with patch("fieldfare.netsec.netmamba.mamba.selective_scan", plain_scan):
+        with patch("fieldfare.netsec.networks.netmamba.mamba.selective_scan", plain_scan):
             return network(data)
 
     with torch.inference_mode():

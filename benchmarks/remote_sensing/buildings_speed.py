@@ -21,9 +21,13 @@ from torch import Tensor, nn
 
 from fieldfare.common.efficiency import bench_pair
 from fieldfare.common.runtime import resolve_precision
-from fieldfare.remote_sensing.buildings.fast import FastBuildingNetwork
-from fieldfare.remote_sensing.buildings.network import BuildingNetwork, NetworkConfig, depths_of
-from fieldfare.remote_sensing.buildings.predict import load_model
+from fieldfare.remote_sensing.buildings.networks.building_network import (
+    BuildingNetwork,
+    NetworkConfig,
+    depths_of,
+)
+from fieldfare.remote_sensing.buildings.networks.fast import FastBuildingNetwork
+from fieldfare.remote_sensing.buildings.networks.models import load_model
 
 
 @dataclass(frozen=True)

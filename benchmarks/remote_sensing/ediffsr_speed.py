@@ -24,13 +24,12 @@ from plain import plain_form
 from torch import Tensor
 
 from fieldfare.common.efficiency import bench_pair
-from fieldfare.remote_sensing.super_resolution.diffusion import MeanRevertingSDE
-from fieldfare.remote_sensing.super_resolution.fast import FastEDiffSR
-from fieldfare.remote_sensing.super_resolution.model import enlarge
-from fieldfare.remote_sensing.super_resolution.network import EDiffSR
-from fieldfare.remote_sensing.super_resolution.noise import noise_field
-from fieldfare.remote_sensing.super_resolution.restore import load_model
-from fieldfare.remote_sensing.super_resolution.sampling import published, sample
+from fieldfare.remote_sensing.super_resolution.networks.diffusion import MeanRevertingSDE
+from fieldfare.remote_sensing.super_resolution.networks.ediffsr import EDiffSR
+from fieldfare.remote_sensing.super_resolution.networks.fast import FastEDiffSR
+from fieldfare.remote_sensing.super_resolution.networks.model import enlarge, load_model
+from fieldfare.remote_sensing.super_resolution.sampling.noise import noise_field
+from fieldfare.remote_sensing.super_resolution.sampling.solvers import published, sample
 
 LOW_SIDE = 64
 TOLERANCE = 2e-6

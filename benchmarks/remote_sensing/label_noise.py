@@ -29,16 +29,19 @@ from fieldfare.common.console import table
 from fieldfare.common.files import atomic_path
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.training import TrainSettings
-from fieldfare.remote_sensing.buildings.adaptation import (
+from fieldfare.remote_sensing.buildings.data.table import LabelledScene, read_table
+from fieldfare.remote_sensing.buildings.evaluation.label_shift import displace, scenes_shift
+from fieldfare.remote_sensing.buildings.networks.building_network import (
+    BuildingNetwork,
+    NetworkConfig,
+)
+from fieldfare.remote_sensing.buildings.training.adaptation import (
     METHODS,
     AdaptSettings,
     adapt_clean,
     size_report,
 )
-from fieldfare.remote_sensing.buildings.label_shift import displace, scenes_shift
-from fieldfare.remote_sensing.buildings.network import BuildingNetwork, NetworkConfig
-from fieldfare.remote_sensing.buildings.table import LabelledScene, read_table
-from fieldfare.remote_sensing.buildings.training import DataSettings, train
+from fieldfare.remote_sensing.buildings.training.run import DataSettings, train
 
 CONFIG = NetworkConfig(architecture="unet", encoder="lite0", outputs=("building",), gsd=0.3)
 DATA = DataSettings(patch=128)

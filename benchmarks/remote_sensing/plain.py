@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from fieldfare.remote_sensing.super_resolution.network import (
+from fieldfare.remote_sensing.super_resolution.networks.ediffsr import (
     LAYER_NORM_EPS,
     ChannelLayerNorm,
     EDiffSR,

@@ -26,11 +26,11 @@ from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import Metric, load_model_file, save_model_file
 from fieldfare.remote_sensing import weights
 from fieldfare.remote_sensing.buildings.commands.evaluate import evaluate_scene, labels_on
-from fieldfare.remote_sensing.buildings.inference import InferSettings
-from fieldfare.remote_sensing.buildings.labels import read_labels
-from fieldfare.remote_sensing.buildings.metrics import confusion
-from fieldfare.remote_sensing.buildings.network import NetworkConfig, depths_of
-from fieldfare.remote_sensing.buildings.reports import table
+from fieldfare.remote_sensing.buildings.data.labels import read_labels
+from fieldfare.remote_sensing.buildings.evaluation.metrics import confusion
+from fieldfare.remote_sensing.buildings.evaluation.reports import table
+from fieldfare.remote_sensing.buildings.inference.run import InferSettings
+from fieldfare.remote_sensing.buildings.networks.building_network import NetworkConfig, depths_of
 
 AREAS = {
     "scene B": ("scene_B_z20.tif", None),

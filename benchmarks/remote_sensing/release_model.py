@@ -16,7 +16,9 @@ from fieldfare.common.files import write_text
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import Metric, load_model_file, save_model_file
 from fieldfare.remote_sensing import weights
-from fieldfare.remote_sensing.super_resolution import evaluation, metrics, restore
+from fieldfare.remote_sensing.super_resolution.evaluation import compare as evaluation
+from fieldfare.remote_sensing.super_resolution.evaluation import metrics
+from fieldfare.remote_sensing.super_resolution.inference import restore
 
 SETS = {"NAIP": "santa_monica*", "NEON": "neon*"}
 

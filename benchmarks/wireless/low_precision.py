@@ -13,11 +13,11 @@ from pathlib import Path
 
 from fieldfare.common.console import table
 from fieldfare.common.runtime import set_threads
-from fieldfare.wireless.icgnn.models import load_precoder_network
-from fieldfare.wireless.icgnn.quantised import quantise, stored_bytes
-from fieldfare.wireless.icgnn.samples import CellBatches, CellSettings
-from fieldfare.wireless.icgnn.training import train_precoder, training_settings
-from fieldfare.wireless.icgnn.validation import PrecoderValidation
+from fieldfare.wireless.networks.models import load_precoder_network
+from fieldfare.wireless.networks.quantised import quantise, stored_bytes
+from fieldfare.wireless.training.run import train_precoder, training_settings
+from fieldfare.wireless.training.samples import CellBatches, CellSettings
+from fieldfare.wireless.training.validation import PrecoderValidation
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ import torch
 
 from fieldfare.common.console import table
 from fieldfare.common.runtime import set_threads
-from fieldfare.wireless.cell_free.baselines import fractional
-from fieldfare.wireless.cell_free.max_min import max_min_socp
-from fieldfare.wireless.cell_free.model import spectral_efficiency
+from fieldfare.wireless.cell_free.learned import load_allocation
 from fieldfare.wireless.channels.drops import draw_networks
-from fieldfare.wireless.icgnn.methods import load_allocation
-from fieldfare.wireless.timing import wall_seconds
+from fieldfare.wireless.evaluation.timing import wall_seconds
+from fieldfare.wireless.signals.cell_free import spectral_efficiency
+from fieldfare.wireless.signals.max_min import max_min_socp
+from fieldfare.wireless.signals.power_baselines import fractional
 
 SIZES = ((4, 25, 4, None), (6, 25, 4, None), (10, 50, 4, None), (10, 50, 4, 20), (12, 60, 2, 25))
 LARGE = (100, 400, 4, 40)

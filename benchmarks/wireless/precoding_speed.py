@@ -19,12 +19,12 @@ from torch import Tensor
 from fieldfare.common.console import table
 from fieldfare.common.runtime import set_threads
 from fieldfare.wireless.channels.rayleigh import rayleigh
-from fieldfare.wireless.icgnn.methods import load_precoder
-from fieldfare.wireless.icgnn.refine import refine
-from fieldfare.wireless.precoding.linear import rzf
-from fieldfare.wireless.precoding.rates import sum_rate
-from fieldfare.wireless.precoding.wmmse import wmmse
-from fieldfare.wireless.timing import wall_seconds
+from fieldfare.wireless.evaluation.timing import wall_seconds
+from fieldfare.wireless.networks.refine import refine
+from fieldfare.wireless.precoding.learned import load_precoder
+from fieldfare.wireless.signals.linear import rzf
+from fieldfare.wireless.signals.rates import sum_rate
+from fieldfare.wireless.signals.wmmse import wmmse
 
 SIZES = ((8, 8), (16, 16), (12, 16), (16, 32))
 GROWTH = ((4, 16), (8, 32), (16, 64), (32, 128), (64, 256))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fieldfare.common.weights import ModelCard, save_model_file
-from fieldfare.remote_sensing.super_resolution.model import ModelConfig
-from fieldfare.remote_sensing.super_resolution.network import EDiffSR, EDiffSRConfig
+from fieldfare.remote_sensing.super_resolution.networks.ediffsr import EDiffSR, EDiffSRConfig
+from fieldfare.remote_sensing.super_resolution.networks.model import ModelConfig
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests share sample_rasters.py
 

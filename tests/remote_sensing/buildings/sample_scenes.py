@@ -15,7 +15,7 @@ from rasterio import Affine
 from rasterio.enums import ColorInterp
 from sample_rasters import write_raster
 
-from fieldfare.remote_sensing.buildings.table import LabelledScene, read_table
+from fieldfare.remote_sensing.buildings.data.table import LabelledScene, read_table
 
 KAMPALA = (32.6, 0.35)
 """Longitude and latitude."""

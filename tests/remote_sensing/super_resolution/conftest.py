@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fieldfare.remote_sensing.super_resolution.network import EDiffSR, EDiffSRConfig
+from fieldfare.remote_sensing.super_resolution.networks.ediffsr import EDiffSR, EDiffSRConfig
 
 KEPT = Path(__file__).parents[2] / "reference" / "ediffsr"
 

@@ -15,7 +15,7 @@ from sample_rasters import smooth, write_raster
 
 from fieldfare.common.weights import read_card
 from fieldfare.remote_sensing.super_resolution.cli import main
-from fieldfare.remote_sensing.super_resolution.network import EDiffSR, EDiffSRConfig
+from fieldfare.remote_sensing.super_resolution.networks.ediffsr import EDiffSR, EDiffSRConfig
 
 
 def call(*arguments: object) -> Result:
@@ -117,7 +117,7 @@ def test_corrupt_and_pickled_weights_are_refused(rgb, tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(rgb, tmp_path, monkeypatch):
-    from fieldfare.remote_sensing import rows
+    from fieldfare.remote_sensing.rasters import rows
 
     def full(*_, **__):
         raise OSError(28, "No space left on device", "out.tif")
@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(rgb, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_before_the_first_rows_leaves_nothing(rgb, tmp_path, monkeypatch):
-    from fieldfare.remote_sensing.super_resolution import inference
+    from fieldfare.remote_sensing.super_resolution.inference import run as inference
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -206,7 +206,7 @@ def test_convert_accepts_a_full_size_published_checkpoint_and_round_trips(tmp_pa
     result = call("convert", source, "-o", target)
     assert result.exit_code == 0, result.output
     assert "20,403,719 parameters" in result.stderr
-    from fieldfare.remote_sensing.super_resolution.restore import load_model
+    from fieldfare.remote_sensing.super_resolution.networks.model import load_model
 
     model, card = load_model(str(target))
     assert card == read_card(target)

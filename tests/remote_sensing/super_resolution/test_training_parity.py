@@ -4,8 +4,11 @@
 import pytest
 import torch
 
-from fieldfare.remote_sensing.super_resolution.diffusion import MeanRevertingSDE
-from fieldfare.remote_sensing.super_resolution.model import ModelConfig, SuperResolutionModel
+from fieldfare.remote_sensing.super_resolution.networks.diffusion import MeanRevertingSDE
+from fieldfare.remote_sensing.super_resolution.networks.model import (
+    ModelConfig,
+    SuperResolutionModel,
+)
 from fieldfare.remote_sensing.super_resolution.training import Objective, matching_loss
 
 SDE = MeanRevertingSDE()

@@ -18,13 +18,13 @@ from torch.utils.data import Dataset
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw, TrainSettings, fit
 
-from .architectures import Architecture, Inputs
-from .calibration import fit_temperature
 from .capture import FlowBatch
-from .classifier import run
-from .dataset import LabelledFlows, class_weights, few_shot
-from .masking import mask
-from .scores import score
+from .data.dataset import LabelledFlows, class_weights, few_shot
+from .data.masking import mask
+from .evaluation.scores import score
+from .inference.calibration import fit_temperature
+from .inference.classifier import run
+from .networks.architectures import Architecture, Inputs
 
 SHOWN_EVERY = 4
 """Batches of which one shows what is optional. Ports are easy to learn and need few."""

@@ -14,7 +14,7 @@ from fieldfare.common.progress import format_seconds
 from fieldfare.common.runtime import resolve_device, resolve_precision
 from fieldfare.common.weights import ModelCard, save_model_file
 
-from .raster import window_of_bounds
+from .rasters.reading import window_of_bounds
 
 
 def window_of(

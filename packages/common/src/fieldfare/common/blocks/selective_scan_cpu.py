@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 from torch.nn import functional as F
 
-from .selective_scan import CHUNK
+from .selective_scan_torch import CHUNK
 
 LANES = 16
 """States done at once: two AVX2 registers or one of AVX-512. Fewer are padded with zeros."""

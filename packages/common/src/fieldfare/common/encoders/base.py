@@ -32,13 +32,11 @@ def register_nd_encoder(build: NdBuilder) -> NdBuilder:
     return build
 
 
-def list_nd_encoders() -> list[str]:
-    """Names of the encoders that exist in one and three dimensions too."""
-    from .. import backbones  # noqa: F401 (importing registers)
-
+def registered_nd_encoders() -> list[str]:
+    """Names of what has been registered so far."""
     return sorted(_nd_builders)
 
 
 def build_nd_encoder(name: str, in_channels: int, ndim: int) -> Encoder:
-    """Build a registered encoder by name, which must be one of `list_nd_encoders`."""
+    """Build a registered encoder by name, which must be registered."""
     return _nd_builders[name](in_channels, ndim)

@@ -4,7 +4,14 @@
 import difflib
 from typing import Any
 
-from .base import Encoder, build_nd_encoder, list_nd_encoders
+from .base import Encoder, build_nd_encoder, registered_nd_encoders
+
+
+def list_nd_encoders() -> list[str]:
+    """Names of the encoders that exist in one and three dimensions too."""
+    from .. import backbones  # noqa: F401 (importing registers)
+
+    return registered_nd_encoders()
 
 
 def create_encoder(

@@ -8,17 +8,17 @@ from fieldfare.common import console, files
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 
-from .. import evaluation
-from ..formats import ENDINGS
-from ..metrics import EmptyPolicy
-from ..regions import (
+from ..data.regions import (
     read_sidecar,
     relabel,
     resolve_scheme,
     sidecar_path,
     write_sidecar,
 )
-from ..volumes import read_labels, write_like
+from ..evaluation import compare as evaluation
+from ..evaluation.metrics import EmptyPolicy
+from ..volumes.formats import ENDINGS
+from ..volumes.images import read_labels, write_like
 
 SHOWN = (
     *("case", "region", "dice", "hd95_mm", "nsd", "lesion_dice", "lesion_hd95_mm", "lesion_f1"),

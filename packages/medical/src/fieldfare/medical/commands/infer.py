@@ -14,13 +14,13 @@ from fieldfare.common.progress import Progress, format_seconds
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import ModelCard
 
-from .. import inference, memory
-from ..cases import MODALITIES, Case, find_case
-from ..formats import ENDINGS
-from ..predict import Predictor, load_predictor
-from ..regions import sidecar_path
-
-NOTICE = "not a medical device; for research only"
+from ..data.cases import MODALITIES, Case, find_case
+from ..data.regions import sidecar_path
+from ..inference import memory
+from ..inference import run as inference
+from ..inference.predict import Predictor, load_predictor
+from ..inference.record import NOTICE, record
+from ..volumes.formats import ENDINGS
 
 
 def infer(cases: Sequence[Path], output: Path, options: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ def _infer_one(
             probabilities=probabilities,
             progress=lambda done, total: bar.update(done),
         )
-    about = details(job, settings, options, card)
+    about = record(job, settings, card, tta=options["tta"])
     written = inference.write(output, result, probability=options["prob"], **about)
     written += _pictures(job, result, settings, options, card)
     measured = memory.peak()
@@ -140,27 +140,6 @@ def _check_targets(targets: dict[str, Path], case: Case, options: dict[str, Any]
             files.check_output(path, overwrite=options["overwrite"])
 
 
-def details(
-    job: inference.Job,
-    settings: inference.InferSettings,
-    options: dict[str, Any],
-    card: ModelCard,
-) -> dict[str, Any]:
-    """What the JSON file beside the labels records of how they came about."""
-    return {
-        "case": job.case.name,
-        "model": card.name,
-        "files": {name: str(path) for name, path in job.case.files.items()},
-        "missing": list(job.case.missing),
-        "threshold": settings.threshold,
-        "postprocess": settings.postprocess,
-        "tta": options["tta"],
-        "resample_to": settings.resample_to,
-        "warnings": job.notes,
-        "notice": NOTICE,
-    }
-
-
 def _pictures(
     job: inference.Job,
     result: inference.Segmentation,
@@ -177,20 +156,21 @@ def _pictures(
     }
     written = []
     if options["report"]:
-        from ..report import write_report
+        from ..report.page import write_report
 
         write_report(
             options["report"],
             **common,
             probabilities=result.probabilities,
-            facts=details(job, settings, options, card) | {"plan": result.plan.describe()},
+            facts=record(job, settings, card, tta=options["tta"])
+            | {"plan": result.plan.describe()},
             card=card,
             warnings=job.notes,
             viewer=options["viewer"],
         )
         written.append(options["report"])
     if options["png"]:
-        from ..report import write_png
+        from ..report.page import write_png
 
         write_png(options["png"], **common)
         written.append(options["png"])

@@ -12,12 +12,14 @@ from fieldfare.common import batch, console
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights import locate
 
-from .. import __version__, inference, memory
-from ..cases import find_case
-from ..models import TASK
-from ..predict import load_predictor
-from ..regions import sidecar_path
-from .infer import details
+from .. import __version__
+from ..data.cases import find_case
+from ..data.regions import sidecar_path
+from ..inference import memory
+from ..inference import run as inference
+from ..inference.predict import load_predictor
+from ..inference.record import record
+from ..networks.models import TASK
 
 SINGLE = ("prob", "report", "png", "viewer", "dry_run")
 
@@ -92,7 +94,7 @@ def _make_worker(settings: inference.InferSettings, options: dict[str, Any]) -> 
         job = inference.open_case(find_case(item.inputs[0]), settings, predictor)
         plan = inference.plan(job, settings, predictor)
         result = inference.segment(job, settings, predictor, plan)
-        inference.write(temporaries[0], result, **details(job, settings, options, card))
+        inference.write(temporaries[0], result, **record(job, settings, card, tta=options["tta"]))
         return {"seconds": result.seconds, "peak_bytes": float(memory.peak())}
 
     return process

@@ -11,10 +11,10 @@ from fieldfare.common import console, efficiency, files
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import available, read_card
 
-from ..export import export_onnx
-from ..models import TASK, describe, load_model
+from ..inference.predict import Predictor
 from ..networks.config import NetworkConfig
-from ..predict import Predictor
+from ..networks.export import export_onnx
+from ..networks.models import TASK, describe, load_model
 
 
 def models(as_json: bool) -> None:

@@ -15,11 +15,11 @@ from fieldfare.common.runtime import resolve_device, resolve_precision
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard, save_model_file
 
-from .. import training
-from ..data import DataSettings
-from ..models import TASK, describe, load_model
+from ..data.patches import DataSettings
+from ..data.table import LabelledCase, parse_fold, read_table
 from ..networks.config import PRESETS, NetworkConfig
-from ..table import LabelledCase, parse_fold, read_table
+from ..networks.models import TASK, describe, load_model
+from ..training import run as training
 
 LIMITS = (
     "Not a medical device: for research only. It knows skull-stripped adult brains of the kind it "

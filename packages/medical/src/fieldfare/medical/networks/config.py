@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..cases import MODALITIES
-from ..regions import REGIONS
+from ..data.cases import MODALITIES
+from ..data.regions import REGIONS
 
 ARCHITECTURES = ("reversible_unet", "resunet_aspp")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cases import MODALITIES
-from ..regions import write_sidecar
-from ..volumes import Volume, write_like
+from ..data.cases import MODALITIES
+from ..data.regions import write_sidecar
+from ..volumes.images import Volume, write_like
 from .anatomy import Pose, grid_shape, load_atlas, make_anatomy
 from .contrasts import draw_contrasts
 from .lesions import draw_tumour, plan_lesions

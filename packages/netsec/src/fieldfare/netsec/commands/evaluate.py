@@ -11,16 +11,16 @@ import numpy as np
 from fieldfare.common import console, files
 from fieldfare.common.errors import InputError
 
-from .. import pictures
-from ..audit import audit, audit_rows
-from ..baselines import PortLookup, Trees
-from ..calibration import conformal_threshold
 from ..capture import FlowBatch
-from ..classifier import FlowClassifier, load_classifier
-from ..dataset import LabelledFlows, load_flows
-from ..early import first_packets_curve
-from ..labels import read_labels
-from ..scores import Scores, score
+from ..data.dataset import LabelledFlows, load_flows
+from ..data.labels import read_labels
+from ..evaluation import pictures
+from ..evaluation.audit import audit, audit_rows
+from ..evaluation.baselines import PortLookup, Trees
+from ..evaluation.early import first_packets_curve
+from ..evaluation.scores import Scores, score
+from ..inference.calibration import conformal_threshold
+from ..inference.classifier import FlowClassifier, load_classifier
 
 ERRORS = (0.01, 0.05, 0.1)
 """Shares of known flows called unknown by mistake, for which thresholds are told."""

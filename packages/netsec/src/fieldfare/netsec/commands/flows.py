@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..capture import to_table
-from ..flow_files import FLOW_SCHEMA, check_table, open_table
-from ..recordings import describe, open_recording, tell, told_of_compiling
+from ..data.flow_files import FLOW_SCHEMA, check_table, open_table
+from ..data.recordings import describe, open_recording, tell, told_of_compiling
 
 
 def flows(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> None:

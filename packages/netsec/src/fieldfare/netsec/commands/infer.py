@@ -11,13 +11,13 @@ import pyarrow as pa
 from fieldfare.common import console, files
 from fieldfare.common.errors import InputError
 
-from ..calibration import is_unknown, softmax
 from ..capture import FlowBatch, to_table
-from ..classifier import Classified, FlowClassifier, load_classifier
-from ..flow_files import FLOW_SCHEMA, check_table, open_table
-from ..flow_rows import first_packets_only, regroup
-from ..recordings import describe, has_no_end, open_recording, tell, told_of_compiling, watched
-from ..report import UNKNOWN, FlowReport
+from ..data.flow_files import FLOW_SCHEMA, check_table, open_table
+from ..data.flow_rows import first_packets_only, regroup
+from ..data.recordings import describe, has_no_end, open_recording, tell, told_of_compiling, watched
+from ..inference.calibration import is_unknown, softmax
+from ..inference.classifier import Classified, FlowClassifier, load_classifier
+from ..report.page import UNKNOWN, FlowReport
 
 GROUP = 1024
 """Flows classified at a time. Groups are cut by count alone, so that the result does not depend on

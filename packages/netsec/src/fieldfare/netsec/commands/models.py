@@ -17,12 +17,12 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import available, read_card
 
-from ..architectures import TASK, FlowNetwork, architecture
 from ..capture import FlowOptions, read_flows
-from ..classifier import FlowClassifier, load_classifier
-from ..flow_rows import concatenate, take
-from ..netfound import FlowInputs
-from ..netmamba import NetMambaConfig
+from ..data.flow_rows import concatenate, take
+from ..inference.classifier import FlowClassifier, load_classifier
+from ..networks.architectures import TASK, FlowNetwork, architecture
+from ..networks.netfound import FlowInputs
+from ..networks.netmamba import NetMambaConfig
 
 TOLERANCE = 1e-3
 """Of logits of size about 1 to 10."""

@@ -15,11 +15,11 @@ from fieldfare.common.runtime import resolve_device
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard, load_model_file, locate, save_model_file
 
-from ..architectures import TASK, Architecture, architecture
-from ..classifier import ClassifierConfig
-from ..dataset import load_flows, read_captures
-from ..labels import SPLITS, read_labels
-from ..masking import FIELDS
+from ..data.dataset import load_flows, read_captures
+from ..data.labels import SPLITS, read_labels
+from ..data.masking import FIELDS
+from ..inference.classifier import ClassifierConfig
+from ..networks.architectures import TASK, Architecture, architecture
 from ..options import PRESETS
 from ..training import SHOWN_EVERY, FineTuning, pretrain, train_classifier
 

@@ -18,12 +18,14 @@ from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard, available, read_card
 
 from .. import commands as shared
-from ..many import infer_many
-from . import convert as conversion
-from . import export as exporting
-from . import inference, preview, restore, training
-from .model import ModelConfig
-from .network import EDiffSRConfig
+from ..rasters.many import infer_many
+from . import training
+from .inference import preview, restore
+from .inference import run as inference
+from .networks import convert as conversion
+from .networks import export as exporting
+from .networks.ediffsr import EDiffSRConfig
+from .networks.model import TASK, ModelConfig, load_model
 
 SMALL = ModelConfig(
     network=EDiffSRConfig(width=32, encoder_blocks=(1, 1), middle_blocks=10, decoder_blocks=(1, 1)),
@@ -199,7 +201,7 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
     )
     start = None
     if options["init"]:
-        model, _ = restore.load_model(options["init"])
+        model, _ = load_model(options["init"])
         config, start = model.config, model.network.state_dict()
     settings = TrainSettings(
         steps=options["steps"],
@@ -223,7 +225,7 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
         return
     card = ModelCard(
         name=folder.name,
-        task=restore.TASK,
+        task=TASK,
         summary=f"EDiffSR x{config.network.scale}, trained by rs-sr train.",
         config=config.to_dict(),
         data=f"{tiles.name}: {len(list(tiles.glob('*.tif')))} GeoTIFF tiles",
@@ -238,7 +240,7 @@ def train(tiles: Path, folder: Path, options: dict[str, Any]) -> None:
 
 def evaluate(folder: Path, options: dict[str, Any]) -> None:
     """Print the table of means; write the reports where asked."""
-    from . import evaluation
+    from .evaluation import compare as evaluation
 
     set_threads()
     pairs = evaluation.find_pairs(folder, restore.BICUBIC_SCALE, options["match"])
@@ -273,7 +275,7 @@ def evaluate(folder: Path, options: dict[str, Any]) -> None:
 
 def models(as_json: bool) -> None:
     """Print every packaged model's card in short."""
-    paths = available(restore.TASK).values()
+    paths = available(TASK).values()
     cards = [read_card(path) for path in paths]
     lines = []
     for path, card in zip(paths, cards, strict=True):
@@ -289,7 +291,7 @@ def models(as_json: bool) -> None:
 def bench(options: dict[str, Any]) -> None:
     """Print parameters, MACs and the time of one tile."""
     threads = set_threads()
-    model, card = restore.load_model(options["model"])
+    model, card = load_model(options["model"])
     side = options["tile"] * model.config.network.scale
     image = (1, model.config.network.channels, side, side)
     cost = efficiency.cost(model.network, image, image, (1,))
@@ -315,7 +317,7 @@ def bench(options: dict[str, Any]) -> None:
 def export(output: Path, model: str, tile: int, overwrite: bool) -> None:
     """Write ONNX and say how closely it agrees."""
     files.check_output(output, overwrite=overwrite)
-    loaded, _ = restore.load_model(model)
+    loaded, _ = load_model(model)
     difference = exporting.export_onnx(loaded, output, tile=tile)
     console.say(f"ONNX Runtime and torch agree within {difference:.1e}")
     console.emit({}, as_json=False, text=str(output))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from fieldfare.common.training import TrainSettings, fit
 
 from .data import PairDataset, read_tiles, reduce_bicubic
-from .diffusion import MeanRevertingSDE
-from .model import (
+from .evaluation.perceptual import FeatureDistance
+from .networks.diffusion import MeanRevertingSDE
+from .networks.model import (
     ModelConfig,
     SuperResolutionModel,
     enlarge,
@@ -23,7 +24,6 @@ from .model import (
     velocity_target,
     x0_from_output,
 )
-from .perceptual import FeatureDistance
 
 
 @dataclass(frozen=True)

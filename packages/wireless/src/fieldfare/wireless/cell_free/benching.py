@@ -13,8 +13,8 @@ from fieldfare.common import console
 from fieldfare.common.runtime import set_threads
 
 from ..channels.drops import draw_networks
-from ..icgnn.methods import load_allocation
-from ..timing import wall_seconds
+from ..evaluation.timing import wall_seconds
+from .learned import load_allocation
 from .methods import BASELINES, LEARNED, Allocation
 
 SLOW = {"max-min": 3, "max-min-gradient": 3, "sum-rate": 3}

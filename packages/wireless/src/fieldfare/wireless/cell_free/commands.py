@@ -14,12 +14,12 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
-from .. import pictures
 from ..channels.drops import draw_networks
 from ..channels.files import read_network, write_arrays
-from ..reports import write_reports
+from ..evaluation import pictures
+from ..evaluation.tables import write_reports
+from ..signals.cell_free import CellFree, spectral_efficiency
 from .methods import BASELINES, LEARNED, Allocation, baseline, batched, in_batches
-from .model import CellFree, spectral_efficiency
 
 DEFINITIONS = {
     "min_se": "mean over the networks of the lowest spectral efficiency of a user, bits/s/Hz",
@@ -124,7 +124,7 @@ def _allocations(
         if name != LEARNED:
             found[name] = in_batches(baseline(name), options["batch"])
             continue
-        from ..icgnn.methods import load_allocation
+        from .learned import load_allocation
 
         for model in models:
             learned = load_allocation(model, device=options["device"])

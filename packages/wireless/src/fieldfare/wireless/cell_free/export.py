@@ -13,9 +13,9 @@ from fieldfare.common import console, files
 from fieldfare.common.efficiency import export as common_export
 
 from ..channels.drops import draw_networks
-from ..icgnn.models import load_power_network
-from ..icgnn.power import IcgnnPower
-from .model import CellFree
+from ..networks.models import load_power_network
+from ..networks.power import IcgnnPower
+from ..signals.cell_free import CellFree
 
 TOLERANCE = 1e-5
 

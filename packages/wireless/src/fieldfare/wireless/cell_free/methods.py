@@ -9,10 +9,10 @@ from torch import Tensor
 
 from fieldfare.common.errors import InputError
 
-from .baselines import equal, fractional
-from .max_min import max_min_gradient, max_min_socp
-from .model import CellFree
-from .sum_rate import maximise_sum_rate
+from ..signals.cell_free import CellFree
+from ..signals.max_min import max_min_gradient, max_min_socp
+from ..signals.power_baselines import equal, fractional
+from ..signals.sum_rate import maximise_sum_rate
 
 LEARNED = "icgnn"
 

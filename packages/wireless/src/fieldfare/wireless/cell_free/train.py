@@ -10,9 +10,9 @@ import torch
 from fieldfare.common import console
 from fieldfare.common.runtime import resolve_device
 
-from ..icgnn.models import load_power_network, save_model
-from ..icgnn.samples import NetworkBatches, NetworkSettings
-from ..icgnn.training import train_power, training_settings
+from ..networks.models import load_power_network, save_model
+from ..training.run import train_power, training_settings
+from ..training.samples import NetworkBatches, NetworkSettings
 
 
 def train(options: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fieldfare.common.errors import InputError
 
-from ..cell_free.model import CellFree, cell_free
+from ..signals.cell_free import CellFree, cell_free
 
 
 @dataclass(frozen=True)

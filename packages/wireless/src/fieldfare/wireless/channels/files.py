@@ -31,7 +31,7 @@ from torch import Tensor
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
-from ..cell_free.model import CellFree, cell_free
+from ..signals.cell_free import CellFree, cell_free
 
 Arrays = dict[str, np.ndarray]
 

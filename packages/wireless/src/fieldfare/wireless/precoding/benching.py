@@ -13,13 +13,14 @@ from fieldfare.common import console
 from fieldfare.common.runtime import set_threads
 
 from ..channels.rayleigh import rayleigh
-from ..icgnn.methods import load_precoder, network_macs
-from ..icgnn.models import load_precoder_network
-from ..timing import wall_seconds
-from .cost import macs
+from ..evaluation.timing import wall_seconds
+from ..networks.cost import network_macs
+from ..networks.models import load_precoder_network
+from ..signals.cost import macs
+from ..signals.wmmse import wmmse
 from .export import onnx_precoder
+from .learned import load_precoder
 from .methods import BASELINES, LEARNED, Precoder, baseline
-from .wmmse import wmmse
 
 SLOT_US = 500
 """Of a slot at 30 kHz subcarrier spacing."""

@@ -13,15 +13,15 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
-from .. import pictures
 from ..channels import files as channel_files
 from ..channels.draw import draw_channels
-from ..reports import write_reports
+from ..evaluation import pictures
+from ..evaluation.tables import write_reports
+from ..signals.csi import imperfect_csi
+from ..signals.linear import limit_antenna_power
+from ..signals.rates import rate
 from . import evaluation
-from .csi import imperfect_csi
-from .linear import limit_antenna_power
 from .methods import BASELINES, LEARNED, Precoder, baseline, in_batches
-from .rates import rate
 
 DEFAULT_SNR_DB = (0.0, 10.0, 20.0)
 
@@ -140,7 +140,7 @@ def _precoders(
         if name != LEARNED:
             found[name] = in_batches(baseline(name), options["batch"])
             continue
-        from ..icgnn.methods import load_precoder
+        from .learned import load_precoder
 
         for model in models:
             learned = load_precoder(

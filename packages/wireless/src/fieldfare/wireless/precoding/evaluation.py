@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .capacity import sum_capacity
+from ..signals.capacity import sum_capacity
+from ..signals.rates import rate
 from .methods import Precoder
-from .rates import rate
 
 REFERENCE = "wmmse"
 

@@ -19,10 +19,10 @@ from fieldfare.common import console, files
 from fieldfare.common.efficiency import export as common_export
 
 from ..channels.rayleigh import rayleigh
-from ..icgnn.graph import static_features
-from ..icgnn.models import load_precoder_network
-from ..icgnn.precoder import IcgnnPrecoder
-from ..icgnn.structure import FLOOR
+from ..networks.graph import static_features
+from ..networks.models import load_precoder_network
+from ..networks.precoder import IcgnnPrecoder
+from ..networks.structure import FLOOR
 from .methods import Precoded, Precoder
 
 TOLERANCE = 1e-5

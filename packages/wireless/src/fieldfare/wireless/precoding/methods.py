@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fieldfare.common.errors import InputError
 
-from .linear import mrt, rzf, zf
-from .waterfilling import zf_waterfilling
-from .wmmse import wmmse
+from ..signals.linear import mrt, rzf, zf
+from ..signals.waterfilling import zf_waterfilling
+from ..signals.wmmse import wmmse
 
 LEARNED = "icgnn"
 BASELINES = ("mrt", "zf", "zf-wf", "rzf", "wmmse")

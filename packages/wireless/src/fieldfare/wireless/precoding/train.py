@@ -11,9 +11,9 @@ from fieldfare.common import console
 from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device
 
-from ..icgnn.models import load_precoder_network, save_model
-from ..icgnn.samples import CellBatches, CellSettings
-from ..icgnn.training import train_precoder, training_settings
+from ..networks.models import load_precoder_network, save_model
+from ..training.run import train_precoder, training_settings
+from ..training.samples import CellBatches, CellSettings
 
 
 def train(options: Mapping[str, Any]) -> None:

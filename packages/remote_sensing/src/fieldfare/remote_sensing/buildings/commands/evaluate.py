@@ -18,12 +18,14 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
-from .. import evaluation, footprint_evaluation, inference
-from ..footprints import FootprintSettings, extract
-from ..labels import read_labels, read_polygons
-from ..predict import Predictor
-from ..reports import Evaluation, table, write_reports
-from ..scenes import placed
+from ..data.labels import read_labels, read_polygons
+from ..data.scenes import placed
+from ..evaluation import compare as evaluation
+from ..evaluation import footprints as footprint_evaluation
+from ..evaluation.reports import Evaluation, table, write_reports
+from ..inference import run as inference
+from ..inference.footprints import FootprintSettings, extract
+from ..inference.predict import Predictor
 from .infer import settings_of
 from .models import depth_costs
 

@@ -14,12 +14,12 @@ from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
 from ... import commands as shared
-from ...many import infer_many
-from .. import inference
-from ..footprints import FootprintSettings
-from ..predict import Predictor
-from ..preview import draw_outlines
-from ..vectors import SUFFIXES
+from ...rasters.many import infer_many
+from ..inference import run as inference
+from ..inference.footprints import FootprintSettings
+from ..inference.predict import Predictor
+from ..inference.preview import draw_outlines
+from ..inference.vectors import SUFFIXES
 
 
 def infer(inputs: Sequence[Path], output: Path, options: dict[str, Any]) -> None:

@@ -12,9 +12,10 @@ from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import available, read_card
 
 from ...commands import card_lines
-from ..export import export_onnx
-from ..network import BuildingNetwork, NetworkConfig, depths_of
-from ..predict import TASK, Predictor, describe, load_model
+from ..inference.predict import Predictor
+from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
+from ..networks.export import export_onnx
+from ..networks.models import TASK, describe, load_model
 
 COST_SIDE = 512
 """Side in pixels of the tile whose cost is listed."""

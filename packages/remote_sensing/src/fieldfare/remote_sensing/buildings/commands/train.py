@@ -14,10 +14,12 @@ from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard
 
 from ... import commands as shared
-from .. import adaptation, label_shift, training
-from ..network import BuildingNetwork, NetworkConfig, depths_of
-from ..predict import TASK, describe, load_model
-from ..table import LabelledScene, read_table
+from ..data.table import LabelledScene, read_table
+from ..evaluation import label_shift
+from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
+from ..networks.models import TASK, describe, load_model
+from ..training import adaptation
+from ..training import run as training
 
 DEFAULTS = {"noisy": (2000, 1e-3), "clean": (500, 5e-4)}
 

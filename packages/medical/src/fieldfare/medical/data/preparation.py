@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the images of a case to what a network sees, and from its probabilities back."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes
+
+from ..volumes.images import canonical_affine, from_canonical, spacing_of, to_canonical
+from ..volumes.resampling import resample_axes, resampled_shape
+from .cases import brain_mask, normalise
+
+SLAB = 2**19
+"""Voxels of the input grid onto which probabilities are brought at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A brain as the network sees it, and where it came from.
+
+    Attributes:
+        images: (4, x, y, z) float32: axes canonical, normalised, cut to the brain's bounding box,
+            at the network's spacing.
+        mask: the brain in its box on the canonical input grid, holes filled, (X, Y, Z) bool.
+        box: of the brain on the canonical input grid.
+        shape: of the whole input grid, axes canonical.
+        affine: of the input grid as it was given.
+        spacing: of `images`, mm.
+    """
+
+    images: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    box: tuple[slice, slice, slice]
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    spacing: tuple[float, float, float]
+
+
+def prepare(
+    images: NDArray[np.float32], affine: NDArray[np.float64], spacing: float, *, ndim: int = 3
+) -> Prepared:
+    """Make images ready for a network.
+
+    Each modality is brought to mean 0 and standard deviation 1 over its voxels other than 0, on the
+    grid it came on; then all are resampled. A 2D network's slices stay apart as they are where that
+    is further than `spacing`: between them there is nothing to interpolate that it would know.
+
+    Args:
+        images: (4, X, Y, Z) float32 as `cases.load` gives them.
+        affine: (4, 4) of them.
+        spacing: that the network works at, mm.
+        ndim: 3, or 2 for a network of axial slices.
+    """
+    turned = to_canonical(images, affine)
+    mask = brain_mask(turned)
+    box = bounding_box(mask)
+    brain = mask[box].copy()
+    values = normalise(turned[(slice(None), *box)])
+    shape = (turned.shape[1], turned.shape[2], turned.shape[3])
+    x, y, z = spacing_of(canonical_affine(affine, images.shape[1:]))
+    target = (spacing, spacing, max(spacing, z) if ndim == 2 else spacing)
+    small = resample_axes(values, resampled_shape(brain.shape, (x, y, z), target))
+    return Prepared(
+        np.ascontiguousarray(small), binary_fill_holes(brain), box, shape, affine, target
+    )
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds all of a mask (X, Y, Z); the whole where the mask is empty."""
+    ranges = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        ends = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, mask.shape[axis])
+        ranges.append(slice(*ends))
+    return ranges[0], ranges[1], ranges[2]
+
+
+def nest(probabilities: NDArray[np.floating]) -> None:
+    """Make TC at most as probable as WT and ET as TC, in place, for (3, x, y, z)."""
+    for inner in (1, 2):
+        np.minimum(probabilities[inner], probabilities[inner - 1], out=probabilities[inner])
+
+
+def slabs(
+    prepared: Prepared, probabilities: NDArray[np.floating]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Bring probabilities onto the brain's box of the input grid, some rows at a time.
+
+    Thresholding each part at once, the whole is never held in floating point.
+
+    Args:
+        probabilities: (C, x, y, z) on the grid of `prepared.images`.
+
+    Yields:
+        (rows of the box, (C, rows, Y, Z) float32), 0 outside the brain.
+    """
+    mask = prepared.mask
+    step = max(1, SLAB // math.prod(mask.shape[1:]))
+    for first in range(0, mask.shape[0], step):
+        rows = slice(first, min(first + step, mask.shape[0]))
+        part = resample_axes(probabilities, mask.shape, rows=(rows.start, rows.stop))
+        yield rows, np.where(mask[rows], part, np.float32(0))
+
+
+def to_input_grid(prepared: Prepared, data: NDArray[Any]) -> NDArray[Any]:
+    """Put values of the brain's box onto the whole input grid as it was given.
+
+    Args:
+        data: (..., X, Y, Z) of the box, axes canonical.
+
+    Returns:
+        (..., X, Y, Z) of the input grid, 0 outside the box.
+    """
+    whole = np.zeros((*data.shape[:-3], *prepared.shape), data.dtype)
+    whole[(..., *prepared.box)] = data
+    return from_canonical(whole, prepared.affine)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a case to labels: plan the memory, predict, write."""

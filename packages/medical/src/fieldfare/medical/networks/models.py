@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trained networks by name or path."""
+
+from typing import Any
+
+from torch import nn
+
+from fieldfare.common.weights import ModelCard, from_pretrained
+
+from .config import NetworkConfig
+from .create import create_network
+
+TASK = "brain-tumour-segmentation"
+
+_NAMES = {"reversible_unet": "reversible MBConv U-Net", "resunet_aspp": "ResUNet-ASPP"}
+
+
+def load_model(name_or_path: str) -> tuple[nn.Module, ModelCard]:
+    """A packaged model by name or a weight file by path, in evaluation mode, with its card.
+
+    Raises:
+        InputError: no such model, or a file of another task.
+    """
+
+    def build(config: dict[str, Any]) -> nn.Module:
+        return create_network(NetworkConfig.from_dict(config))
+
+    return from_pretrained(name_or_path, TASK, build)
+
+
+def describe(config: NetworkConfig) -> str:
+    """One phrase on a network."""
+    encoder = f" on {config.encoder}" if config.encoder else ""
+    return f"{config.ndim}D {_NAMES[config.architecture]}{encoder} at {config.spacing:g} mm"

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a case: one HTML page that needs no network, and a picture. Not a medical device.
+
+A page carries its pictures, its style and, where asked for, the viewer niivue (BSD 2-Clause) in
+itself; a content security policy in it forbids the browser to fetch anything else.
+"""
+
+import base64
+import datetime
+import gzip
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from fieldfare.common.files import atomic_path, write_text
+from fieldfare.common.weights import ModelCard
+
+from .. import __version__
+from ..data.regions import SCHEMES, region_labels, scheme_labels
+from ..volumes.images import spacing_of
+from . import pictures, viewing
+from .findings import DOUBT, SMALL_ML, in_words, measure
+from .scene import Scene, make_scene
+
+Array = NDArray[Any]
+
+_HIDDEN_FACTS = ("case", "model", "warnings", "notice")
+
+
+def write_report(
+    path: Path,
+    *,
+    images: NDArray[np.float32],
+    seg: Array,
+    affine: NDArray[np.float64],
+    scheme: str,
+    probabilities: NDArray[np.floating] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    card: ModelCard | None = None,
+    warnings: Sequence[str] = (),
+    viewer: bool = False,
+) -> None:
+    """Write the report of a case as one HTML file, whole or not at all.
+
+    Args:
+        path: of the page. An existing file is replaced.
+        images: (4, X, Y, Z) in the order of `cases.MODALITIES`, any unit, 0 outside the brain and
+            for a missing modality.
+        seg: (X, Y, Z) labels in `scheme`.
+        affine: (4, 4), voxel indices to world mm (RAS+).
+        scheme: a key of `regions.SCHEMES`.
+        probabilities: (3, X, Y, Z) of WT, TC, ET in [0, 1], for the maps and numbers of certainty.
+        facts: what else to tell by name: `case` and `model` go into the head, all else into the
+            table of settings.
+        card: of the model.
+        warnings: sentences for the box on top.
+        viewer: whether to put in a three-plane viewer: 2.3 MB and up to 12 MB of images.
+
+    Raises:
+        InputError: labels outside the scheme, or no such scheme.
+        ValueError: shapes that do not belong together.
+    """
+    facts = dict(facts or {})
+    if isinstance(sources := facts.get("files"), Mapping):
+        # Pages are passed on; the folders of whoever made them are nobody's business.
+        facts["files"] = {name: Path(source).name for name, source in sources.items()}
+    scene = make_scene(images, seg, affine, scheme, probabilities)
+    findings = measure(seg, affine, scheme, probabilities)
+    entropy = None
+    if probabilities is not None:
+        entropy = _uri(pictures.to_bytes(pictures.draw_entropy(scene), "jpg"), "jpeg")
+    names = {label: name for name, label in scheme_labels(scheme).items()}
+    page = _template().render(
+        case=facts.get("case", "unnamed case"),
+        model=facts.get("model") or (card.name if card else None),
+        scheme=scheme,
+        labels=[
+            {
+                "name": title,
+                "ml": findings.labels_ml[f"{title} ({label})"],
+                "number": label,
+                "colour": pictures.LABEL_COLOURS[names[label]],
+            }
+            for label, title in SCHEMES[scheme].items()
+        ],
+        region_labels=region_labels(scheme),
+        findings=findings,
+        certain=probabilities is not None,
+        warnings=warnings,
+        planes=_layers(pictures.draw_planes, scene),
+        series=_layers(pictures.draw_series, scene),
+        entropy=entropy,
+        card=card,
+        settings={name: shown(value) for name, value in facts.items() if name not in _HIDDEN_FACTS},
+        grid=_grid(seg.shape, affine),
+        versions=_versions(),
+        date=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
+        numbers={"case": facts.get("case"), "label_scheme": scheme, **asdict(findings)},
+        colours=pictures.COLOURS,
+        names=pictures.NAMES,
+        doubt=DOUBT,
+        small_ml=SMALL_ML,
+        viewer=_viewer(scene, scheme) if viewer else None,
+    )
+    write_text(path, page)
+
+
+def write_png(
+    path: Path,
+    *,
+    images: NDArray[np.float32],
+    seg: Array,
+    affine: NDArray[np.float64],
+    scheme: str,
+) -> None:
+    """Write the slices of the report as one PNG; arguments and errors as of `write_report`."""
+    picture = Image.fromarray(pictures.draw_overview(make_scene(images, seg, affine, scheme)))
+    with atomic_path(path) as temporary:
+        picture.convert("RGB").save(temporary, format="PNG")
+
+
+def shown(value: Any) -> str:
+    """A setting in words."""
+    if value is None or value == "" or value == [] or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {shown(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value)
+    return str(value)
+
+
+def _template() -> Any:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["ml"] = _ml
+    environment.filters["place"] = in_words
+    source = files(__package__).joinpath("templates", "report.html")
+    return environment.from_string(source.read_text(encoding="utf-8"))
+
+
+def _ml(value: float) -> str:
+    if 0 < value < 0.01:
+        return "< 0.01"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _layers(draw: Any, scene: Scene) -> dict[str, str]:
+    """A sheet as two pictures of one size, so that a reader can take the outlines off."""
+    return {
+        "images": _uri(pictures.to_bytes(draw(scene, outlines=False), "jpg"), "jpeg"),
+        "outlines": _uri(pictures.to_bytes(draw(scene, images=False), "png"), "png"),
+    }
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _viewer(scene: Scene, scheme: str) -> dict[str, Any]:
+    folder = files(__package__).joinpath("viewer")
+    script = gzip.decompress(folder.joinpath("niivue.umd.js.gz").read_bytes()).decode("utf-8")
+    own = folder.joinpath("viewer.js").read_text(encoding="utf-8")
+    licence = folder.joinpath("LICENSE.txt").read_text(encoding="utf-8")
+    return {
+        # Such an end inside a script would end it for the browser.
+        "library": Markup(script.replace("</script", "<\\/script")),
+        "script": Markup(own),
+        "licence": Markup(licence.replace("--", "- -")),
+        "data": viewing.viewer_data(scene, scheme),
+    }
+
+
+def _grid(shape: Sequence[int], affine: NDArray[np.float64]) -> str:
+    size = " x ".join(map(str, shape))
+    spacing = " x ".join(f"{value:.4g}" for value in spacing_of(affine))
+    return f"{size} voxels of {spacing} mm, axes {''.join(nib.aff2axcodes(affine))}"
+
+
+def _versions() -> dict[str, str]:
+    parts = {name: metadata.version(name) for name in ("torch", "numpy", "nibabel")}
+    return {"fieldfare-medical": __version__, **parts, "python": platform.python_version()}

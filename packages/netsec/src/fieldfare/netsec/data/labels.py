@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of flows from a CSV file, for single flows or whole captures, and their splits.
+
+Columns: `file` (relative to the folder of captures), `class` and `split`; for single flows also
+`l4` (TCP, UDP, ICMP, SCTP or a protocol number), `addr_a`, `port_a`, `addr_b` and `port_b`, where a
+and b are the two ends in any order and ports are 0 where the protocol has none.
+"""
+
+import csv
+import ipaddress
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fieldfare.common.errors import InputError
+
+from ..capture import FlowBatch
+
+SPLITS = ("train", "val", "test", "heldout")
+
+FILE_COLUMNS = ("file", "class", "split")
+FLOW_COLUMNS = ("l4", "addr_a", "port_a", "addr_b", "port_b")
+NOTE_COLUMNS = (
+    "ndpi_protocol", "ndpi_category", "packets", "label_origin", "source", "licence", "sha256",
+)  # fmt: skip
+"""For people: where a label comes from. They are not read."""
+
+_PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 1, "sctp": 132}
+_ICMPV6 = 58
+
+FlowKey = tuple[int, tuple[bytes, int], tuple[bytes, int]]
+"""Protocol (ICMPv6 as ICMP) and the two ends, address bytes and port, the smaller first."""
+
+
+@dataclass(frozen=True)
+class CaptureLabels:
+    """Labels of one capture.
+
+    Attributes:
+        file: relative to the folder of captures.
+        split: one of `SPLITS`.
+        whole: the class of all its flows, or None.
+        flows: classes of single flows; empty where `whole` is given.
+        unreadable: rows whose address is none; no flow can match them.
+    """
+
+    file: str
+    split: str
+    whole: str | None = None
+    flows: dict[FlowKey, str] = field(default_factory=dict)
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A labels file.
+
+    Attributes:
+        path: of the CSV file.
+        folder: of the captures.
+        captures: in order of their first rows.
+        classes: sorted names.
+    """
+
+    path: Path
+    folder: Path
+    captures: tuple[CaptureLabels, ...]
+    classes: tuple[str, ...]
+
+    def paths(self, split: str) -> list[Path]:
+        """The captures of a split."""
+        return [self.folder / labels.file for labels in self.captures if labels.split == split]
+
+
+@dataclass
+class Matched:
+    """What became of labels and flows.
+
+    Attributes:
+        flows: flows with a label.
+        flows_without_label: flows that no row names; left out.
+        labels_without_flow: rows whose flow is not in its capture.
+        unreadable: rows whose address is none.
+        in_earlier_split: flows of captures labelled as a whole whose 5-tuple also occurs in another
+            split; left out of the later one.
+    """
+
+    flows: int = 0
+    flows_without_label: int = 0
+    labels_without_flow: int = 0
+    unreadable: int = 0
+    in_earlier_split: int = 0
+
+
+def read_labels(
+    path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+) -> LabelTable:
+    """Read a labels file and check its splits.
+
+    Args:
+        path: of the CSV file, UTF-8 with a header line.
+        folder: of the captures; the file's own when None.
+
+    Raises:
+        InputError: not such a file; unknown or missing columns; a value that cannot be; a capture
+            that is missing or in two splits; a 5-tuple in two splits or with two classes in one
+            capture; no usable row.
+    """
+    path = Path(path)
+    folder = path.parent if folder is None else Path(folder)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    captures: dict[str, CaptureLabels] = {}
+    seen: dict[FlowKey, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            single = _check_columns(path, rows.fieldnames)
+            for row in rows:
+                where = f"{path}: line {rows.line_num}"
+                if None in row or None in row.values():
+                    raise InputError(f"{where}: has not one field for each column")
+                _add(where, row, single, captures, seen)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is not a CSV file in UTF-8 ({error})") from None
+    names = {name for labels in captures.values() for name in labels.flows.values()}
+    names |= {labels.whole for labels in captures.values() if labels.whole}
+    if not names:
+        raise InputError(f"{path}: holds no usable label")
+    for name in captures:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: no such capture, but {path} labels it")
+    return LabelTable(path, folder, tuple(captures.values()), tuple(sorted(names)))
+
+
+def _check_columns(path: Path, columns: Iterable[str] | None) -> bool:
+    """Whether the file labels single flows."""
+    given = list(columns or ())
+    if len(set(given)) != len(given):
+        raise InputError(f"{path}: two columns have one name")
+    known = (*FILE_COLUMNS, *FLOW_COLUMNS, *NOTE_COLUMNS)
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join(known)}")
+    single = any(name in given for name in FLOW_COLUMNS)
+    needed = (*FILE_COLUMNS, *(FLOW_COLUMNS if single else ()))
+    if missing := [name for name in needed if name not in given]:
+        raise InputError(f"{path}: column {missing[0]!r} is missing; needed are {needed}")
+    return single
+
+
+def _add(
+    where: str,
+    row: Mapping[str, str],
+    single: bool,
+    captures: dict[str, CaptureLabels],
+    seen: dict[FlowKey, str],
+) -> None:
+    file, name, split = (row[column].strip() for column in FILE_COLUMNS)
+    if not file or not name:
+        raise InputError(f"{where}: file and class must not be empty")
+    if os.path.isabs(file) or ".." in Path(file).parts:
+        raise InputError(f"{where}: {file}: give the capture relative to its folder")
+    if split not in SPLITS:
+        raise InputError(f"{where}: split {split!r}: choose one of {', '.join(SPLITS)}")
+    known = captures.get(file)
+    if known is not None and known.split != split:
+        raise InputError(f"{where}: {file} is in the splits {known.split} and {split}; choose one")
+    if not single:
+        if known is not None and known.whole != name:
+            raise InputError(f"{where}: {file} has the classes {known.whole} and {name}")
+        captures[file] = CaptureLabels(file, split, whole=name)
+        return
+    labels = captures.setdefault(file, CaptureLabels(file, split))
+    key = _read_key(where, row)
+    if key is None:
+        captures[file] = CaptureLabels(file, split, None, labels.flows, labels.unreadable + 1)
+        return
+    if seen.setdefault(key, split) != split:
+        raise InputError(
+            f"{where}: the 5-tuple {_key_text(row)} is in the splits {seen[key]} and {split}; "
+            "keep it in one"
+        )
+    if labels.flows.setdefault(key, name) != name:
+        raise InputError(
+            f"{where}: {_key_text(row)} has the classes {labels.flows[key]} and {name} in {file}"
+        )
+
+
+def _read_key(where: str, row: Mapping[str, str]) -> FlowKey | None:
+    """The 5-tuple of a row, None where an address is none."""
+    text = row["l4"].strip().lower()
+    protocol = _PROTOCOLS.get(text, int(text) if text.isdecimal() else -1)
+    if not 0 <= protocol <= 255:
+        raise InputError(f"{where}: l4 {row['l4']!r} is no protocol; give TCP, UDP or a number")
+    ends = []
+    for end in ("a", "b"):
+        port = row[f"port_{end}"].strip()
+        if not port.isdecimal() or int(port) > 65535:
+            raise InputError(f"{where}: port_{end} {port!r} is not in 0..65535")
+        try:
+            address = ipaddress.ip_address(row[f"addr_{end}"].strip())
+        except ValueError:
+            return None
+        ends.append((address.packed, int(port)))
+    first, second = sorted(ends)
+    return (1 if protocol == _ICMPV6 else protocol), first, second
+
+
+def _key_text(row: Mapping[str, str]) -> str:
+    return "{l4} {addr_a} {port_a} {addr_b} {port_b}".format_map(row)
+
+
+def flow_keys(batch: FlowBatch) -> list[FlowKey]:
+    """The 5-tuples of flows as labels know them."""
+    lengths = np.where(batch.family == 4, 4, 16).tolist()
+    ends = [
+        [(row.tobytes()[:length], port) for row, length, port in zip(*columns, strict=True)]
+        for columns in (
+            (batch.src_ip, lengths, batch.src_port.tolist()),
+            (batch.dst_ip, lengths, batch.dst_port.tolist()),
+        )
+    ]
+    protocols = np.where(batch.protocol == _ICMPV6, 1, batch.protocol).tolist()
+    return [
+        (protocol, min(source, destination), max(source, destination))
+        for protocol, source, destination in zip(protocols, *ends, strict=True)
+    ]
+
+
+def match(labels: CaptureLabels, batch: FlowBatch, matched: Matched) -> list[str | None]:
+    """The class of each flow of one capture, None where it has no label.
+
+    Args:
+        batch: all flows of the capture, bidirectional.
+        matched: counts to go on with.
+    """
+    matched.unreadable += labels.unreadable
+    if labels.whole is not None:
+        matched.flows += len(batch)
+        return [labels.whole] * len(batch)
+    keys = flow_keys(batch)
+    names = [labels.flows.get(key) for key in keys]
+    found = sum(name is not None for name in names)
+    matched.flows += found
+    matched.flows_without_label += len(names) - found
+    matched.labels_without_flow += len(labels.flows.keys() - set(keys))
+    return names

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a scene to footprints: read, prepare, predict, assemble, outline, write."""
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.weights import locate
+from fieldfare.common.windows import Plan, band_bytes, plan, stream
+
+from ... import __version__
+from ...rasters.geotiff import BLOCK, provenance_tags, write_geotiff
+from ...rasters.reading import GDAL_CACHE_MB, Scene, ValueRange, fill_missing
+from ...rasters.rows import RowStore, kept_rows
+from ..data.scenes import open_at, value_range
+from ..networks.building_network import STRIDES
+from ..networks.models import TASK
+from .footprints import FULL, MISSING, FootprintSettings, extract
+from .predict import Predictor, load_predictor
+from .vectors import write_footprints
+
+
+@dataclass(frozen=True)
+class InferSettings:
+    """What the result depends on, besides the scene itself.
+
+    Attributes:
+        model: packaged name or path.
+        depth: of U-Net++, 1 to 4; the full one when None.
+        footprints: how outlines are drawn.
+        bands: 1-based; the first ones besides alpha when None.
+        value_range: `LOW:HIGH`; chosen by sample type when None, see `scenes.value_range`.
+        window: (row, column, height, width) of the scene, in its own pixels.
+        gsd: metres per pixel of a scene without CRS; that of the model when None.
+        tile, overlap: in pixels of the model.
+        origin: where the tile grid starts, in pixels, see `shift`.
+        batch: tiles predicted together; chosen by device when None.
+    """
+
+    model: str
+    depth: int | None = None
+    footprints: FootprintSettings = field(default_factory=FootprintSettings)
+    bands: tuple[int, ...] | None = None
+    value_range: str | None = None
+    window: tuple[int, int, int, int] | None = None
+    gsd: float | None = None
+    tile: int = 512
+    overlap: int = 128
+    origin: tuple[int, int] = (0, 0)
+    batch: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.tile:
+            raise InputError(f"--overlap {self.overlap}: must be from 0 to {self.tile - 1}")
+        if self.gsd is not None and not 0 < self.gsd < math.inf:
+            raise InputError(f"--gsd {self.gsd}: must be above 0, metres per pixel")
+        if not 0 < self.footprints.threshold < 1:
+            raise InputError(f"--threshold {self.footprints.threshold}: must lie between 0 and 1")
+
+    @property
+    def shift(self) -> tuple[int, int]:
+        """The origin, rounded down to the network's coarsest stride.
+
+        What a network gives for a pixel depends on where the pixel lies within that stride: with
+        all tiles at its multiples it is the same in every grid.
+        """
+        row, column = (start - start % STRIDES[-1] for start in self.origin)
+        return row, column
+
+    def predictor(self) -> Predictor:
+        """The model, loaded."""
+        return load_predictor(
+            self.model, depth=self.depth, device=self.device, precision=self.precision
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene made ready.
+
+    Attributes:
+        scene: at the model's pixel size.
+        gsd: the scene's own metres per pixel (x, y), None where unknown.
+        resampled: whether that differs from the model's.
+    """
+
+    scene: Scene
+    gsd: tuple[float, float] | None
+    resampled: bool
+    values: ValueRange
+    tiles: Plan
+    outputs: int
+
+    @property
+    def memory(self) -> int:
+        """Estimate in bytes of what inference holds besides the model and one batch."""
+        return 3 * band_bytes(self.tiles, self.outputs) + GDAL_CACHE_MB * 2**20
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where results go; None is not written.
+
+    Attributes:
+        store: the output that the hidden folder of finished rows belongs to.
+    """
+
+    footprints: Path
+    mask: Path | None = None
+    probability: Path | None = None
+    store: Path | None = None
+
+
+def prepare(path: Path, settings: InferSettings, predictor: Predictor) -> Job:
+    """Open and check a scene.
+
+    Raises:
+        InputError: whatever is wrong with the scene or the settings.
+    """
+    config = predictor.config
+    scene, gsd, resampled = open_at(path, config.gsd, settings.bands, settings.gsd)
+    try:
+        if len(scene.bands) < config.in_channels or (
+            settings.bands and len(scene.bands) != config.in_channels
+        ):
+            raise InputError(
+                f"{path}: the model takes {config.in_channels} bands, not {len(scene.bands)}; "
+                "choose them with --bands"
+            )
+        scene.bands = scene.bands[: config.in_channels]
+        scene.crop(_window(scene, path, settings.window))
+        values = value_range(scene, settings.value_range)
+    except BaseException:
+        scene.dataset.close()
+        raise
+    return Job(scene, gsd, resampled, values, _tiles(scene, settings), len(config.outputs))
+
+
+def _window(scene: Scene, path: Path, window: tuple[int, int, int, int] | None) -> Window | None:
+    """A window of the raster in pixels of the scene, which may be resampled."""
+    if window is None:
+        return None
+    with rasterio.open(path) as dataset:
+        down = scene.dataset.height / dataset.height
+        across = scene.dataset.width / dataset.width
+    row, column, height, width = window
+    top, left = round(row * down), round(column * across)
+    bottom, right = round((row + height) * down), round((column + width) * across)
+    return Window(left, top, max(1, right - left), max(1, bottom - top))
+
+
+def _tiles(scene: Scene, settings: InferSettings) -> Plan:
+    shift = settings.shift
+    return plan(
+        (scene.dataset.height + shift[0], scene.dataset.width + shift[1]),
+        settings.tile,
+        settings.overlap,
+        region=(
+            (scene.top + shift[0], scene.top + scene.height + shift[0]),
+            (scene.left + shift[1], scene.left + scene.width + shift[1]),
+        ),
+    )
+
+
+def infer(
+    path: Path,
+    targets: Targets,
+    settings: InferSettings,
+    predictor: Predictor,
+    *,
+    resume: bool = True,
+    started: Callable[[Job], None] = lambda job: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    outlined: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Find the buildings of one scene.
+
+    Args:
+        predictor: of `settings.predictor()`.
+        resume: go on from finished rows of an interrupted run with the same settings.
+        started: called with the job before the first tile.
+        progress, outlined: (done, in all) of tiles, then of outlines.
+
+    Returns:
+        What was found and done, for `--json`.
+    """
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+        job = prepare(path, settings, predictor)
+        with job.scene as scene:
+            started(job)
+            store, run = targets.store or targets.footprints, identity(settings)
+            with kept_rows(path, store, run, resume=resume, height=scene.height) as rows:
+                _predict_rows(job, settings, predictor, rows, progress)
+                frame = _outline(path, job, rows, targets, settings, predictor, outlined)
+            return {
+                "output": str(targets.footprints),
+                "buildings": len(frame),
+                "area_m2": float(frame["area_m2"].sum()),
+                "width": scene.width,
+                "height": scene.height,
+                "resampled": job.resampled,
+                "tiles": len(job.tiles),
+            }
+
+
+def _predict_rows(
+    job: Job,
+    settings: InferSettings,
+    predictor: Predictor,
+    rows: RowStore,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Stream the tiles of a scene; finished rows of probabilities go to the store."""
+    scene, shift = job.scene, settings.shift
+    span = np.float32(job.values.high - job.values.low)
+
+    def read(start: tuple[int, ...]) -> np.ndarray | None:
+        here = (start[0] - shift[0], start[1] - shift[1])
+        values, valid = scene.read_around(here, settings.tile, 0)
+        if not valid.any():
+            return None
+        scaled = (values.astype(np.float32) - np.float32(job.values.low)) / span
+        return fill_missing(np.clip(scaled, 0, 1), valid)
+
+    def write(row: int, block: np.ndarray) -> None:
+        here = (scene.top + row, scene.top + row + block.shape[1])
+        columns = (scene.left, scene.left + scene.width)
+        valid = scene.valid(scene.read(here, columns), here, columns).any(axis=0)
+        levels = np.rint(np.clip(block, 0, 1) * FULL).astype(np.uint8)
+        levels[:, ~valid] = MISSING
+        rows.add(block.shape[1], probability=levels)
+
+    stream(
+        read,
+        predictor,
+        write,
+        job.tiles,
+        channels=job.outputs,
+        batch=settings.batch or predictor.batch,
+        blend="hann",
+        from_row=rows.done,
+        progress=progress,
+    )
+
+
+def _outline(
+    path: Path,
+    job: Job,
+    rows: RowStore,
+    targets: Targets,
+    settings: InferSettings,
+    predictor: Predictor,
+    progress: Callable[[int, int], None],
+) -> gpd.GeoDataFrame:
+    """Draw outlines on the probabilities and write what was asked for."""
+    names = list(predictor.config.outputs)
+    tags = provenance_tags(
+        path,
+        asdict(settings) | {"model": Path(settings.model).stem, "range": str(job.values)},
+    )
+    with tempfile.TemporaryDirectory(dir=rows.folder) as folder:
+        probability = Path(folder) / "probability.tif"
+        _write(probability, rows.read("probability", BLOCK), job.scene, tags, names, cog=False)
+        gsd = None
+        if job.scene.dataset.crs is None or job.gsd is None:
+            pixel = predictor.config.gsd if job.resampled else settings.gsd or predictor.config.gsd
+            gsd = pixel / math.sqrt(abs(job.scene.dataset.transform.determinant))
+        frame = extract(probability, settings.footprints, gsd=gsd, progress=progress)
+    frame["model"] = Path(settings.model).stem
+    if targets.probability:
+        levels = rows.read("probability", BLOCK)
+        _write(targets.probability, levels, job.scene, tags, names, cog=True)
+    if targets.mask:
+        least = settings.footprints.threshold * FULL
+        masks = (_mask(levels[:1], least) for levels in rows.read("probability", BLOCK))
+        _write(targets.mask, masks, job.scene, tags, ["building"], cog=True)
+    write_footprints(frame, targets.footprints)
+    return frame
+
+
+def _mask(levels: np.ndarray, least: float) -> np.ndarray:
+    return np.where(levels == MISSING, MISSING, levels >= least).astype(np.uint8)
+
+
+def _write(
+    target: Path,
+    rows: Iterator[np.ndarray],
+    scene: Scene,
+    tags: dict[str, str],
+    names: list[str],
+    *,
+    cog: bool,
+) -> None:
+    write_geotiff(
+        target,
+        rows,
+        scene,
+        1,
+        dtype=np.dtype("uint8"),
+        nodata=MISSING,
+        tags=tags,
+        descriptions=names,
+        like_scene=False,
+        cog=cog,
+    )
+
+
+def identity(settings: InferSettings) -> dict[str, Any]:
+    """What the probabilities of one run must agree on: settings, weights, version."""
+    kept = asdict(replace(settings, footprints=FootprintSettings(), batch=None))
+    digest = hashlib.sha256(locate(settings.model, TASK).read_bytes()).hexdigest()
+    return kept | {"weights": digest, "version": __version__}

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on labelled scenes: the supervised objective, validation, the run."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fieldfare.common.errors import InputError
+from fieldfare.common.training import TrainSettings, fit
+
+from ...weights.imagenet import imagenet_weights
+from ..data.patches import PatchDataset, truth_maps
+from ..data.table import LabelledScene
+from ..evaluation.metrics import Confusion, confusion
+from ..networks.building_network import ENCODERS, BuildingNetwork, NetworkConfig
+from .losses import DeepSupervision, parse_loss
+
+VALIDATION_TILE = 512
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is drawn, and how its error is counted.
+
+    Attributes:
+        patch: side of the training patch in pixels.
+        zoom: patches are read at a ground sampling distance up to this factor finer or coarser.
+        loss: names of `losses.LOSSES`, added up.
+        depth_weights: of the depths L1 to L4 in deep supervision.
+        edge_weight: of the edge map, beside 1 for the building map.
+    """
+
+    patch: int = 256
+    zoom: float = 1.6
+    loss: str = "bce+dice"
+    depth_weights: tuple[float, ...] = (0.5, 0.5, 0.5, 1.0)
+    edge_weight: float = 0.5
+
+    def patches(self, scenes: Sequence[LabelledScene], config: NetworkConfig) -> PatchDataset:
+        """What this network is trained on: patches of the scenes of the split train."""
+        return PatchDataset(
+            [scene for scene in scenes if scene.split == "train"],
+            gsd=config.gsd,
+            patch=self.patch,
+            outputs=config.outputs,
+            zoom=self.zoom,
+        )
+
+    def supervision(self, config: NetworkConfig) -> DeepSupervision:
+        """The loss for the maps that this network gives in training."""
+        nested = config.architecture == "unetplusplus" and config.deep_supervision
+        if nested and (len(self.depth_weights) != 4 or min(self.depth_weights) < 0):
+            raise InputError("--depth-weights: four numbers of at least 0, for L1 to L4")
+        if nested and not sum(self.depth_weights):
+            raise InputError("--depth-weights: at least one must be above 0")
+        weights = {"building": 1.0, "edge": self.edge_weight}
+        return DeepSupervision(
+            parse_loss(self.loss),
+            self.depth_weights if nested else (1.0,),
+            [weights[name] for name in config.outputs],
+        )
+
+
+class Objective:
+    """The loss of one batch of `PatchDataset`: every depth against the labels."""
+
+    def __init__(self, supervision: DeepSupervision) -> None:
+        self.supervision = supervision
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        return self.supervision(model(image), batch["truth"], batch["weight"])
+
+
+class Validation:
+    """Building IoU of each depth on whole scenes at the model's pixel size, pooled.
+
+    Args:
+        scenes: of the split val.
+    """
+
+    def __init__(self, scenes: Sequence[LabelledScene], gsd: float) -> None:
+        self.tiles = [tile for scene in scenes for tile in _tiles(scene, gsd)]
+
+    def __call__(self, model: BuildingNetwork) -> dict[str, float]:
+        device = next(model.parameters()).device
+        counts: list[Confusion] = []
+        for image, truth, valid in self.tiles:
+            pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].to(device)
+            for index, logits in enumerate(model.all_depths(pixels.float() / 255)):
+                found = confusion((logits[0, 0] > 0).cpu().numpy(), truth, valid)
+                if len(counts) <= index:
+                    counts.append(found)
+                else:
+                    counts[index] += found
+        names = [f"iou_l{k}" for k in range(1, len(counts))] + ["iou"]
+        return {name: c.building_iou for name, c in zip(names, counts, strict=True)}
+
+
+def validation(scenes: Sequence[LabelledScene], gsd: float) -> Validation | None:
+    """Of the scenes of the split val; None without any."""
+    held_out = [scene for scene in scenes if scene.split == "val"]
+    return Validation(held_out, gsd) if held_out else None
+
+
+def _tiles(scene: LabelledScene, gsd: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """A scene cut into tiles at a ground sampling distance: image, building mask, validity."""
+    window, tiles = scene.window, []
+    height = VALIDATION_TILE * gsd / scene.gsd[1]
+    width = VALIDATION_TILE * gsd / scene.gsd[0]
+    for top in np.arange(0, window.height, height):
+        for left in np.arange(0, window.width, width):
+            rows, columns = min(height, window.height - top), min(width, window.width - left)
+            shape = (
+                max(1, round(rows * scene.gsd[1] / gsd)),
+                max(1, round(columns * scene.gsd[0] / gsd)),
+            )
+            place = (window.row_off + top, window.col_off + left, rows, columns)
+            image, valid = scene.read(*place, shape)
+            truth = truth_maps(scene.labels.instances(*place, shape), ("building",))[0] > 0
+            tiles.append((image, truth, valid))
+    return tiles
+
+
+def initial_weights(network: BuildingNetwork, source: str) -> None:
+    """Give the encoder its start: `imagenet`, `none`, or a file of the timm model's weights.
+
+    Raises:
+        InputError: no such weights, or they do not fit.
+    """
+    if source == "none":
+        return
+    name = ENCODERS.get(network.config.encoder, network.config.encoder)
+    model = network.encoder.get_submodule("model")
+    if source == "imagenet":
+        tensors = imagenet_weights(name)
+    else:
+        tensors = _read_tensors(Path(source))
+    wanted = model.state_dict()
+    first = next(key for key, tensor in wanted.items() if tensor.ndim == 4)
+    if network.config.in_channels != 3 and first in tensors and tensors[first].shape[1:2] == (3,):
+        tensors = tensors | {first: _for_bands(tensors[first], network.config.in_channels)}
+    bad = [k for k, t in wanted.items() if k not in tensors or tensors[k].shape != t.shape]
+    if bad:
+        raise InputError(f"{source}: does not fit {name}: {bad[0]} is missing or of another shape")
+    model.load_state_dict({key: tensors[key] for key in wanted})
+
+
+def _for_bands(weight: Tensor, bands: int) -> Tensor:
+    """A first layer for another number of bands: R, G, B in turn, scaled; for one, their sum."""
+    if bands == 1:
+        return weight.sum(dim=1, keepdim=True)
+    return weight[:, [band % 3 for band in range(bands)]] * (3 / bands)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give imagenet, none or a file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise InputError(f"{path}: not a readable file of weights ({error})") from None
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of weights: a run is not resumed with another start."""
+    found = hashlib.sha256()
+    for tensor in tensors.values():
+        found.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return found.hexdigest()
+
+
+def train(
+    config: NetworkConfig,
+    scenes: Sequence[LabelledScene],
+    settings: TrainSettings,
+    data: DataSettings,
+    folder: Path,
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    encoder_weights: str = "none",
+    quiet: bool = False,
+) -> BuildingNetwork:
+    """Train a network on the scenes of the split train; those of val are only measured.
+
+    Args:
+        start: weights to begin with (fine-tuning); a fresh network when None.
+        encoder_weights: see `initial_weights`; for a fresh network.
+
+    Returns:
+        The network with averaged weights; log, curve and checkpoint lie in `folder`.
+    """
+    dataset = data.patches(scenes, config)
+    begin = encoder_weights if start is None else digest(start)
+    identity = json.dumps(
+        [config.to_dict(), dataclasses.asdict(data), begin, [scene.identity for scene in scenes]]
+    )
+    settings = dataclasses.replace(settings, identity=identity)
+    torch.manual_seed(settings.seed)
+    network = BuildingNetwork(config)
+    if start is not None:
+        network.load_state_dict(start)
+    else:
+        initial_weights(network, encoder_weights)
+    network.to(memory_format=torch.channels_last)
+    return fit(
+        network,
+        dataset,
+        Objective(data.supervision(config)),
+        settings,
+        folder,
+        validate=validation(scenes, config.gsd),
+        quiet=quiet,
+    )

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trained power allocation behind the signature of the conventional ones."""
+
+from torch import Tensor
+
+from fieldfare.common.runtime import resolve_device
+
+from ..networks.models import load_power_network
+from ..networks.power import allocate
+from ..signals.cell_free import CellFree
+from .methods import Allocation
+
+
+def load_allocation(name_or_path: str, *, device: str = "cpu") -> Allocation:
+    """A trained power allocation by name or path; see `load_power_network`."""
+    network, _ = load_power_network(name_or_path)
+    place = resolve_device(device)
+    network = network.to(place)
+
+    def apply(cells: CellFree) -> Tensor:
+        return allocate(network, cells.map(lambda part: part.to(place))).to(cells.beta.device)
+
+    return apply

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels files: what is read, what is refused, which flows a label names."""
+
+import pytest
+from labelled_captures import COLUMNS, ROWS, row, write_folder, write_labels
+
+from fieldfare.common.errors import InputError
+from fieldfare.netsec.capture import FlowOptions, read_flows
+from fieldfare.netsec.data.flow_rows import concatenate
+from fieldfare.netsec.data.labels import Matched, match, read_labels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_folder(tmp_path)
+    return tmp_path
+
+
+def refused(folder, rows, columns=COLUMNS) -> str:
+    path = write_labels(folder, rows, columns)
+    with pytest.raises(InputError) as refusal:
+        read_labels(path)
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert str(folder) in message
+    return message
+
+
+def test_labels_name_flows_whichever_end_comes_first(folder):
+    turned = [(*r[:4], *r[6:], *r[4:6]) for r in ROWS]
+    for rows in (ROWS, turned):
+        table = read_labels(write_labels(folder, rows))
+        assert table.classes == ("NAME", "WEB")
+        assert [capture.split for capture in table.captures] == ["train", "test"]
+        capture = table.captures[0]
+        batch = concatenate(list(read_flows(folder / capture.file)))
+        matched = Matched()
+        names = dict(zip(batch.src_port.tolist(), match(capture, batch, matched), strict=True))
+        assert names == {2001: "WEB", 2002: "WEB", 2003: "NAME", 2009: None}
+        assert matched == Matched(flows=3, flows_without_label=1)
+
+
+def test_what_does_not_match_is_counted_both_ways(folder):
+    rows = [
+        row("train", "a.pcap", "WEB", 2001),
+        row("train", "a.pcap", "WEB", 4000),
+        ("train", "a.pcap", "WEB", "TCP", "2600:1901::7a0b::", 1, "10.0.0.2", 80),
+    ]
+    table = read_labels(write_labels(folder, rows))
+    batch = concatenate(list(read_flows(folder / "a.pcap", options=FlowOptions())))
+    matched = Matched()
+    match(table.captures[0], batch, matched)
+    assert matched == Matched(flows=1, flows_without_label=3, labels_without_flow=1, unreadable=1)
+
+
+def test_a_capture_as_a_whole(folder):
+    rows = [("a.pcap", "WEB", "train"), ("b.pcap", "NAME", "test")]
+    table = read_labels(write_labels(folder, rows, ("file", "class", "split")))
+    batch = concatenate(list(read_flows(folder / "b.pcap")))
+    assert match(table.captures[1], batch, Matched()) == ["NAME", "NAME"]
+
+
+def test_protocols_by_number_and_icmp_of_both_versions(folder):
+    rows = [("train", "a.pcap", "X", text, "::1", 0, "::2", 0) for text in ("1", "58", "ICMP")]
+    assert len(read_labels(write_labels(folder, rows)).captures[0].flows) == 1
+
+
+def test_splits_are_kept_apart(folder):
+    twice = refused(folder, [*ROWS, row("val", "a.pcap", "WEB", 2002)])
+    assert "a.pcap is in the splits train and val" in twice
+    shared = refused(folder, [*ROWS, row("test", "b.pcap", "WEB", 2001)])
+    assert "5-tuple TCP 10.0.0.2 80 10.0.0.1 2001 is in the splits train and test" in shared
+    whole = [("a.pcap", "WEB", "train"), ("a.pcap", "WEB", "val")]
+    assert "train and val" in refused(folder, whole, ("file", "class", "split"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"split": "tets"}, "split 'tets'"),
+        ({"file": "../a.pcap"}, "relative"),
+        ({"file": "missing.pcap"}, "no such capture"),
+        ({"class": " "}, "must not be empty"),
+        ({"l4": "QUIC"}, "no protocol"),
+        ({"l4": "300"}, "no protocol"),
+        ({"port_a": "65536"}, "0..65535"),
+        ({"port_b": "-1"}, "0..65535"),
+        ({"port_b": "²"}, "0..65535"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(folder, change, said):
+    bad = dict(zip(COLUMNS, row("train", "a.pcap", "WEB", 5000), strict=True)) | change
+    assert said in refused(folder, [*ROWS, tuple(bad.values())])
+
+
+def test_two_classes_for_one_flow_are_refused(folder):
+    other = ("train", "a.pcap", "NAME", *row("train", "a.pcap", "WEB", 2001)[3:])
+    assert "has the classes WEB and NAME in a.pcap" in refused(folder, [*ROWS, other])
+    whole = [("a.pcap", "WEB", "train"), ("a.pcap", "NAME", "train")]
+    assert "classes WEB and NAME" in refused(folder, whole, ("file", "class", "split"))
+
+
+def test_files_of_another_form_are_refused(folder):
+    renamed = ("splitt", *COLUMNS[1:])
+    assert "unknown column 'splitt'" in refused(folder, ROWS, renamed)
+    short = [r[:-1] for r in ROWS]
+    assert "column 'port_b' is missing" in refused(folder, short, COLUMNS[:-1])
+    assert "one field for each column" in refused(folder, [(*ROWS[0], "more")])
+    assert "two columns have one name" in refused(folder, [], (*COLUMNS, "file"))
+    assert "no usable label" in refused(folder, [])
+    path = folder / "labels.csv"
+    for content in (b"\xff\xfe\x00", b'split,file,class\n"a', b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"labels\.csv"):
+            read_labels(path)
+    with pytest.raises(InputError, match="no such file"):
+        read_labels(folder / "none.csv")
+
+
+def test_the_labels_of_the_corpus(data):
+    table = read_labels(data / "pcaps" / "labels.csv")
+    assert len(table.classes) == 20
+    assert len(table.captures) == 570
+    assert sum(capture.unreadable for capture in table.captures) == 2
