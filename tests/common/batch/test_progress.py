@@ -6,12 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
-from click.testing import CliRunner
 
 from fieldfare.common.batch import Item, Progress, Summary, run
-from fieldfare.common.batch.options import batch_options
 from fieldfare.common.batch.progress import ProgressLine, Tally, describe
 from fieldfare.common.errors import InputError
 
@@ -54,22 +51,6 @@ def test_off_a_terminal_only_the_end_is_printed_at_once() -> None:
     assert stream.getvalue().startswith("5 done, 0 failed of 5 |")
 
 
-def test_options_have_the_names_of_run() -> None:
-    seen = {}
-
-    @click.command()
-    @batch_options
-    def infer(**options: object) -> None:
-        seen.update(options)
-
-    result = CliRunner().invoke(infer, ["--workers", "4", "--no-resume", "--gpus-per-worker", ".5"])
-    assert result.exit_code == 0
-    assert seen == {
-        "engine": "local", "workers": 4, "gpus_per_worker": 0.5, "retries": 2, "resume": False
-    }  # fmt: skip
-    assert CliRunner().invoke(infer, ["--engine", "dask"]).exit_code == 2
-
-
 @pytest.mark.parametrize(
     "options",
     [{"engine": "dask"}, {"workers": 0}, {"retries": -1}, {"gpus_per_worker": 1.5}],
@@ -89,7 +70,7 @@ def test_no_items_is_exit_1(tmp_path: Path) -> None:
 def test_importing_batch_loads_nothing_heavy() -> None:
     heavy = ["torch", "numpy", "ray", "concurrent.futures.process"]
     code = (
-        "import sys, fieldfare.common.batch, fieldfare.common.batch.options;"
+        "import sys, fieldfare.common.batch;"
         f"sys.exit([name for name in {heavy} if name in sys.modules] or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

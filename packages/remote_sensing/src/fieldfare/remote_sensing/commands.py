@@ -26,7 +26,8 @@ def window_of(
         InputError: both are given, or a bbox with several inputs.
     """
     if not options["bbox"]:
-        return options["window"]
+        found: tuple[int, int, int, int] | None = options["window"]
+        return found
     if options["window"]:
         raise InputError("--bbox and --window: give one of them")
     if len(inputs) > 1:

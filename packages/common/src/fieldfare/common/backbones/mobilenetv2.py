@@ -46,7 +46,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *size) -> (B, C', *ceil(size / stride))."""
-        return x + self.layers(x) if self.residual else self.layers(x)
+        found: Tensor = x + self.layers(x) if self.residual else self.layers(x)
+        return found
 
 
 class MobileNetV2Encoder(Encoder):

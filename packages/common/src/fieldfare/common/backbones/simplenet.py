@@ -91,7 +91,8 @@ class SimpleNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, num_features, H / 32, W / 32)."""
-        return self.layers(x)
+        found: Tensor = self.layers(x)
+        return found
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, num_features, h, w) -> (B, classes), or the pooled features with pre_logits."""

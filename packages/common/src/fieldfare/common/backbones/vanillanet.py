@@ -33,7 +33,8 @@ class DeployLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / s, W / s), rounded down, s the convolution's and pool's."""
-        return self.series(F.relu(self.pool(self.conv(x))))
+        found: Tensor = self.series(F.relu(self.pool(self.conv(x))))
+        return found
 
 
 class TrainLayer(nn.Module):
@@ -61,7 +62,8 @@ class TrainLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / s, W / s), rounded down, s = patch * pool."""
         x = F.leaky_relu(self.norm1(self.conv1(x)), self.linearity)
-        return self.norm3(self.series(F.relu(self.pool(self.norm2(self.conv2(x))))))
+        found: Tensor = self.norm3(self.series(F.relu(self.pool(self.norm2(self.conv2(x))))))
+        return found
 
     def fuse(self) -> DeployLayer:
         """The same function in inference with one convolution; called by reparameterize_model.
@@ -86,7 +88,8 @@ class DeployHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, classes) logits, or (B, C) where the model has no classes."""
-        return self.conv(self.drop(x.mean((2, 3), keepdim=True))).flatten(1)
+        found: Tensor = self.conv(self.drop(x.mean((2, 3), keepdim=True))).flatten(1)
+        return found
 
 
 class TrainHead(nn.Module):
@@ -103,7 +106,8 @@ class TrainHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, classes) logits."""
         x = self.norm1(self.conv1(self.drop(x.mean((2, 3), keepdim=True))))
-        return self.conv2(F.leaky_relu(x, self.linearity)).flatten(1)
+        found: Tensor = self.conv2(F.leaky_relu(x, self.linearity)).flatten(1)
+        return found
 
     def fuse(self) -> DeployHead:
         """The same function in inference with one linear map.
@@ -172,7 +176,8 @@ class VanillaNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, num_features, H / 32, W / 32), rounded down."""
-        return self.stages(self.stem(x))
+        found: Tensor = self.stages(self.stem(x))
+        return found
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, num_features, h, w) -> (B, classes), or the mean over space with pre_logits."""

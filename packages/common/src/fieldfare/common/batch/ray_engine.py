@@ -108,10 +108,12 @@ class RayLane:
 
     def start(self) -> Future[Started]:
         self._handle = self._actor.remote(self._make_worker)
-        return self._handle.start.remote().future()
+        found: Future[Started] = self._handle.start.remote().future()
+        return found
 
     def submit(self, task: Task) -> Future[Outcome]:
-        return self._handle.perform.remote(task).future()
+        found: Future[Outcome] = self._handle.perform.remote(task).future()
+        return found
 
     def stop(self, *, kill: bool) -> None:
         if self._handle is not None:

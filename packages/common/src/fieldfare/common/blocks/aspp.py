@@ -61,4 +61,5 @@ class ASPP(nn.Module):
         """(B, channels, *size) -> (B, out_channels, *size)."""
         found = [branch(x) for branch in self.branches]
         found.append(self.image(x).expand_as(found[0]))
-        return self.dropout(self.project(torch.cat(found, dim=1)))
+        result: Tensor = self.dropout(self.project(torch.cat(found, dim=1)))
+        return result

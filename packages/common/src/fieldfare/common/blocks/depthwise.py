@@ -44,7 +44,8 @@ class DepthwiseConv(nn.Module):
             if torch.is_autocast_enabled("cpu"):
                 dtype = torch.get_autocast_dtype("cpu")
                 x, weight = x.to(dtype), weight.to(dtype)
-            return _Depthwise.apply(x, weight)
+            found: Tensor = _Depthwise.apply(x, weight)
+            return found
         return _convolve(x, weight)
 
 

@@ -65,4 +65,5 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, *size) -> (B, out_channels, *size)."""
-        return self.layers(x)
+        found: Tensor = self.layers(x)
+        return found

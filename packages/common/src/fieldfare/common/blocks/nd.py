@@ -2,6 +2,7 @@
 """torch's layers by number of dimensions."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -49,7 +50,7 @@ def normalisation(name: str, ndim: int, channels: int) -> nn.Module:
     raise ValueError(f"norm must be one of {NORMS}, got {name!r}")
 
 
-def _of(kinds: Any, ndim: int) -> Any:
+def _of(kinds: Mapping[int, Callable[..., nn.Module]], ndim: int) -> Callable[..., nn.Module]:
     if ndim not in kinds:
         raise ValueError(f"ndim must be 1, 2 or 3, got {ndim}")
     return kinds[ndim]

@@ -109,7 +109,8 @@ class ReversibleStage(nn.Module):
 
     def _reversible(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
         pairs = list(zip(self.first, self.second, strict=True))
-        return _Couplings.apply(one, two, pairs, *_parameters(pairs))
+        found: tuple[Tensor, Tensor] = _Couplings.apply(one, two, pairs, *_parameters(pairs))
+        return found
 
     def _warn_of_drift(self, device: str) -> None:
         low = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device).itemsize < 4
@@ -125,7 +126,8 @@ Pair = tuple[nn.Module, nn.Module]
 
 
 def _plain(branch: nn.Module, x: Tensor) -> Tensor:
-    return branch(x).to(x.dtype)
+    found: Tensor = branch(x).to(x.dtype)
+    return found
 
 
 def _checkpointed(branch: nn.Module, x: Tensor) -> Tensor:

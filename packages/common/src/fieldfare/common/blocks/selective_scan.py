@@ -95,7 +95,8 @@ def _mamba_ssm() -> Callable[..., Any] | None:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError:
         return None
-    return selective_scan_fn
+    found: Callable[..., Any] | None = selective_scan_fn
+    return found
 
 
 @cache
@@ -132,4 +133,5 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_y: Tensor, of_last: Tensor) -> tuple[Tensor, ...]:
-        return ctx.backward_pass(*ctx.saved_tensors, of_y, of_last)
+        found: tuple[Tensor, ...] = ctx.backward_pass(*ctx.saved_tensors, of_y, of_last)
+        return found

@@ -32,7 +32,8 @@ _FAST = {"contract", "reassoc", "nsz"}  # infinities and NaN stay what they are
 
 
 def _slope(f: np.ndarray) -> np.ndarray:
-    return np.expm1(f) / f
+    found: np.ndarray = np.expm1(f) / f
+    return found
 
 
 # exp(f) = 1 + f q(f) on [-ln(2)/2, ln(2)/2]; exact at 0, or slow decays would drift. A call of the
@@ -217,7 +218,8 @@ def backward(
 
 def _in_registers(x: Tensor) -> Tensor:
     """(..., n) -> (..., K, LANES), zeros behind n."""
-    return F.pad(x, (0, -x.shape[-1] % LANES)).unflatten(-1, (-1, LANES))
+    found: Tensor = F.pad(x, (0, -x.shape[-1] % LANES)).unflatten(-1, (-1, LANES))
+    return found
 
 
 def _run(groups_done: Callable[..., None], batch: int, channels: int, *tensors: Tensor) -> None:

@@ -39,7 +39,8 @@ def traced(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Te
     def lay(x: Tensor) -> Tensor:
         """(b, e, l) -> (columns, rows, b, e), with steps of length 0 at the end."""
         filled = F.pad(x, (0, rows * columns - length))
-        return filled.unflatten(2, (rows, columns)).permute(3, 2, 0, 1)
+        found: Tensor = filled.unflatten(2, (rows, columns)).permute(3, 2, 0, 1)
+        return found
 
     # Channels last: runtimes are slow where what is broadcast lies along the short axis of states.
     rate = a.mT

@@ -118,7 +118,7 @@ class _LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, ignored: set[int], inputs: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._ignored = ignored
         self._alive: dict[int, int] = {}
         self._now = self.peak = 0
@@ -151,7 +151,8 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def _key(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    found: int = tensor.untyped_storage()._cdata
+    return found
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -78,7 +78,8 @@ class TimmEncoder(Encoder):
                 f"{len(taps)} of {self._tapped} stem outputs seen: a stem module was replaced "
                 "after the encoder was built"
             )
-        return (taps + features)[: len(self.strides)]
+        found: list[Tensor] = (taps + features)[: len(self.strides)]
+        return found
 
 
 def stem_outputs(net: nn.Module, shape: tuple[int, ...], stride: int) -> dict[int, tuple[str, int]]:

@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -56,7 +56,7 @@ def locate(name_or_path: str, task: str) -> Path:
 
 
 def from_pretrained(
-    name_or_path: str, task: str, build: Callable[[dict], Network]
+    name_or_path: str, task: str, build: Callable[[dict[str, Any]], Network]
 ) -> tuple[Network, ModelCard]:
     """Build a network and load its weights, in evaluation mode.
 

@@ -27,7 +27,8 @@ def axis_weights(blend: str, tile: int) -> np.ndarray:
         window = np.cos(np.pi * centred / tile) ** 2
     else:
         raise ValueError(f"blend must be one of {BLENDS}, got {blend!r}")
-    return np.maximum(window / window.max(), FLOOR)
+    found: np.ndarray = np.maximum(window / window.max(), FLOOR)
+    return found
 
 
 def unity_weights(axis: Axis, blend: str, scale: int = 1) -> dict[int, np.ndarray]:

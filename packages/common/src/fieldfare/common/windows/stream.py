@@ -233,7 +233,8 @@ def sliding(
             reflect_indices(first, first + axis.tile, axis.size)
             for first, axis in zip(start, tiles.axes, strict=True)
         ]
-        return array[np.ix_(np.arange(array.shape[0]), *indices)]
+        found: np.ndarray = array[np.ix_(np.arange(array.shape[0]), *indices)]
+        return found
 
     def write(row: int, block: np.ndarray) -> None:
         result[:, row : row + block.shape[1]] = block

@@ -227,7 +227,8 @@ def brain_mask(images: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     Not where it is over 0: resampling leaves small negative values inside stripped brains.
     """
-    return (images != 0).any(axis=0)
+    found: NDArray[np.bool_] = (images != 0).any(axis=0)
+    return found
 
 
 def normalise(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -103,11 +103,13 @@ class Predictor:
 
     def _logits(self, images: Tensor) -> Tensor:
         if self.ndim == 3:
-            return self.network(images)
+            found: Tensor = self.network(images)
+            return found
         count, channels, *plane, depth = images.shape
         slices = images.permute(0, 4, 1, 2, 3).reshape(count * depth, channels, *plane)
         logits = self.network(slices)
-        return logits.reshape(count, depth, -1, *plane).permute(0, 2, 3, 4, 1)
+        found: Tensor = logits.reshape(count, depth, -1, *plane).permute(0, 2, 3, 4, 1)
+        return found
 
 
 def load_predictor(

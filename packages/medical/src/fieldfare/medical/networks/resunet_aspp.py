@@ -81,7 +81,8 @@ class ResUNetASPP(nn.Module):
     @property
     def stride(self) -> int:
         """Pixels of the input for each of the coarsest level."""
-        return 2 ** len(self.decoder)
+        found: int = 2 ** len(self.decoder)
+        return found
 
     def forward(self, image: Tensor) -> Any:
         """The logits; in training with deep supervision those of every level, finest first."""

@@ -89,7 +89,8 @@ class ReversibleUNet(nn.Module):
     @property
     def stride(self) -> int:
         """Voxels of the input for each of the coarsest level."""
-        return 2 ** (len(self.config.channels) - 1)
+        found: int = 2 ** (len(self.config.channels) - 1)
+        return found
 
     def forward(self, image: Tensor) -> Any:
         """The logits; in training with deep supervision those of every level, finest first."""

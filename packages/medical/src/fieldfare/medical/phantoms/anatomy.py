@@ -129,7 +129,8 @@ class Anatomy:
 
     def __getitem__(self, name: str) -> Field:
         """One tissue, (X, Y, Z)."""
-        return self.tissues[SHARES.index(name)]
+        found: Field = self.tissues[SHARES.index(name)]
+        return found
 
 
 @dataclass(frozen=True)

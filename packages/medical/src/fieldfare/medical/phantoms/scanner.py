@@ -129,7 +129,8 @@ def _brain_mask(rng: np.random.Generator, anatomy: Anatomy) -> NDArray[np.bool_]
         mask &= height > low + 14 + rng.uniform(0, 30)
     if rng.random() < 0.1:
         mask &= height < high - 14 - rng.uniform(0, 12)
-    return mask | _left_over(rng, grid, mask) if rng.random() < 0.3 else mask
+    found: NDArray[np.bool_] = mask | _left_over(rng, grid, mask) if rng.random() < 0.3 else mask
+    return found
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

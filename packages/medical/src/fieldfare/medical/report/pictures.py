@@ -189,7 +189,8 @@ class _Cut:
         cut: list[Any] = [slice(None)] * 3
         cut[self.axis] = self.index
         image = volume[tuple(cut)].T
-        return image if self.plane == "axial" else image[::-1]
+        found: Array = image if self.plane == "axial" else image[::-1]
+        return found
 
     @property
     def place(self) -> str:

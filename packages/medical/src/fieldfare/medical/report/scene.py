@@ -56,7 +56,8 @@ class Scene:
 
     def world(self, index: Sequence[float]) -> NDArray[np.float64]:
         """World mm (RAS+) of a voxel."""
-        return self.affine[:3, :3] @ np.asarray(index, float) + self.affine[:3, 3]
+        found: NDArray[np.float64] = self.affine[:3, :3] @ np.asarray(index, float) + self.affine[:3, 3]
+        return found
 
 
 def make_scene(

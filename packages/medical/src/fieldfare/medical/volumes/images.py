@@ -288,7 +288,8 @@ def from_canonical(data: Array, affine: NDArray[np.float64]) -> Array:
 def canonical_affine(affine: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.float64]:
     """The affine of what `to_canonical` gives for data of shape (X, Y, Z)."""
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL))
-    return affine @ inv_ornt_aff(turn, tuple(shape))
+    found: NDArray[np.float64] = affine @ inv_ornt_aff(turn, tuple(shape))
+    return found
 
 
 def _turn(affine: NDArray[np.float64]) -> tuple[list[int], list[bool]]:

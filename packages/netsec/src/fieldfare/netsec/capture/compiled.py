@@ -54,12 +54,14 @@ def compiled(function: Function) -> Function:
         dispatcher: Any = numba.njit(cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=2)
-        return numba.njit(function)
+        found: Function = numba.njit(function)
+        return found
     # numba takes a cached function as fresh while its own file is unchanged, even where a function
     # that it calls has changed in another file.
     with contextlib.suppress(AttributeError):
         dispatcher._cache._cache_file._source_stamp = _STAMP
-    return dispatcher
+    found: Function = dispatcher
+    return found
 
 
 def view(array: np.ndarray) -> Any:

@@ -72,7 +72,8 @@ def longest_quiet(state: FlowState, spared: int) -> int:
         if slot == spared and slot != fs.NONE:
             slot = state.links[slot, fs.NEXT]
         if slot != fs.NONE:
-            return slot
+            found: int = slot
+            return found
     return fs.NONE
 
 

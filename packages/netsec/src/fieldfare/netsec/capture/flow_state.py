@@ -114,7 +114,8 @@ def find(state: FlowState, key: Any, digest: int) -> int:
             for word in range(KEY_WORDS):
                 same = same and state.keys[slot, word] == key[word]
             if same:
-                return slot
+                found: int = slot
+                return found
         slot = state.links[slot, CHAIN]
     return NONE
 
@@ -175,7 +176,8 @@ def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int)
     append(state, slot)
     registers[LIVE] += 1
     registers[MOST_LIVE] = max(registers[MOST_LIVE], registers[LIVE])
-    return slot
+    found: int = slot
+    return found
 
 
 @compiled

@@ -20,7 +20,8 @@ _MOST_TAGS = 16
 def u16(buffer: Any, at: int) -> int:
     """Big-endian 16 bits."""
     # No shifts: numba gives them an unsigned type, and makes a float of that and a signed one.
-    return buffer[at] * 256 + buffer[at + 1]
+    found: int = buffer[at] * 256 + buffer[at + 1]
+    return found
 
 
 @compiled

@@ -53,7 +53,8 @@ def half(buffer: Any, at: int, big: bool) -> int:
     """16 bits in the byte order of the file."""
     if big:
         return u16(buffer, at)
-    return buffer[at + 1] * 256 + buffer[at]
+    found: int = buffer[at + 1] * 256 + buffer[at]
+    return found
 
 
 @compiled

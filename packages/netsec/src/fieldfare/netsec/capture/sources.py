@@ -145,7 +145,8 @@ class StreamSource:
         if taken == 0 and self._follow:
             time.sleep(_PAUSE)
             return None
-        return taken
+        found: int | None = taken
+        return found
 
     def stop(self) -> None:
         """Wait no longer for the file to grow."""

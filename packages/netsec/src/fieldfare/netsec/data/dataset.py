@@ -279,4 +279,5 @@ def class_weights(
     support = np.bincount(label, minlength=classes).astype(float)
     present = support > 0
     weights = np.where(present, np.maximum(support, 1) ** -power, 0.0)
-    return weights * support.sum() / max((weights * support).sum(), 1e-300)
+    found: np.ndarray = weights * support.sum() / max((weights * support).sum(), 1e-300)
+    return found

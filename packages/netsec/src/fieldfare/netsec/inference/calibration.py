@@ -12,7 +12,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """(N, C) logits as probabilities, float64."""
     logits = np.asarray(logits, np.float64)
     shifted = np.exp(logits - np.max(logits, axis=1, keepdims=True, initial=-np.inf))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    found: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
+    return found
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
@@ -77,4 +78,5 @@ def conformal_threshold(probabilities: np.ndarray, error: float) -> float:
 
 def is_unknown(probabilities: np.ndarray, threshold: float = 0.0) -> np.ndarray:
     """(N,) bool, flows none of whose classes reaches the threshold; with 0 none."""
-    return probabilities.max(axis=1) < threshold
+    found: np.ndarray = probabilities.max(axis=1) < threshold
+    return found

@@ -167,13 +167,16 @@ class Scene:
     def read_mask(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
         """The alpha band, or else the mask of the whole raster, (height, width); 0 is missing."""
         if self.alpha:
-            return self._read([self.alpha], rows, columns)[0]
-        return self.dataset.read_masks(self.bands[0], window=Window.from_slices(rows, columns))
+            found: np.ndarray = self._read([self.alpha], rows, columns)[0]
+            return found
+        found: np.ndarray = self.dataset.read_masks(self.bands[0], window=Window.from_slices(rows, columns))
+        return found
 
     @property
     def nodata(self) -> float | None:
         """Nodata value of the first selected band; a GeoTIFF knows one for all bands."""
-        return self.dataset.nodatavals[self.bands[0] - 1]
+        found: float | None = self.dataset.nodatavals[self.bands[0] - 1]
+        return found
 
     @property
     def has_mask_band(self) -> bool:
@@ -213,7 +216,8 @@ class Scene:
         self, bands: list[int], rows: tuple[int, int], columns: tuple[int, int]
     ) -> np.ndarray:
         try:
-            return self.dataset.read(bands, window=Window.from_slices(rows, columns))
+            found: np.ndarray = self.dataset.read(bands, window=Window.from_slices(rows, columns))
+            return found
         except RasterioError as error:
             raise InputError(
                 f"{self.path}: cannot be read at rows {rows[0]} to {rows[1]}: "

@@ -98,7 +98,8 @@ class Objective:
         if self.distance is None or not early.any():
             return loss
         distance = self.distance.to(x.device)(seen[early], x0[early]).sum() / len(t)
-        return loss + self.perceptual_weight * distance
+        found: Tensor = loss + self.perceptual_weight * distance
+        return found
 
     def _state(self, x0: Tensor, mu: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         return self.sde.noised(x0, mu, t, noise).contiguous(memory_format=torch.channels_last)

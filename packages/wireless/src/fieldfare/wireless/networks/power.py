@@ -309,7 +309,8 @@ def allocate(model: IcgnnPower, network: CellFree) -> Tensor:
         return part.reshape(-1, *part.shape[leading:])
 
     with torch.no_grad():
-        return model(network.map(flatten)).reshape(network.beta.shape)
+        found: Tensor = model(network.map(flatten)).reshape(network.beta.shape)
+        return found
 
 
 def allocate_ragged(model: IcgnnPower, networks: Sequence[CellFree]) -> list[Tensor]:

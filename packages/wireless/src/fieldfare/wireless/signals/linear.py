@@ -122,7 +122,8 @@ def _pseudo_inverse(H: Tensor) -> Tensor:
         raise InputError(
             f"zero forcing: the users' channels of matrix {index} are linearly dependent; use rzf"
         )
-    return torch.linalg.solve_triangular(R.mH, Q, upper=False, left=False)
+    found: Tensor = torch.linalg.solve_triangular(R.mH, Q, upper=False, left=False)
+    return found
 
 
 def _nonzero(power: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ def svd_receivers(H: Tensor, streams: int) -> Tensor:
         ValueError: more streams than a user's channel has singular values.
     """
     _check_streams(H, streams)
-    return torch.linalg.svd(H, full_matrices=False).U[..., :streams]
+    found: Tensor = torch.linalg.svd(H, full_matrices=False).U[..., :streams]
+    return found
 
 
 def mmse_receivers(H: Tensor, W: Tensor, noise_power: Level) -> Tensor:

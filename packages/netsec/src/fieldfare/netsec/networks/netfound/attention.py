@@ -87,7 +87,8 @@ class RotarySelfAttention(nn.Module):
         """
 
         def split(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            found: Tensor = y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return found
 
         query = rotate(split(self.query(x)), table)
         key = rotate(split(self.key(x)), table)
@@ -117,7 +118,8 @@ class AttentionOutput(nn.Module):
 
     def forward(self, attended: Tensor, x: Tensor) -> Tensor:
         """(N, L, H) twice -> (N, L, H)."""
-        return self.LayerNorm(x + self.dropout(self.dense(attended)))
+        found: Tensor = self.LayerNorm(x + self.dropout(self.dense(attended)))
+        return found
 
 
 class RoFormerAttention(nn.Module):
@@ -130,7 +132,8 @@ class RoFormerAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, table: Tensor) -> Tensor:
         """(N, L, H) -> the same shape; see `RotarySelfAttention.forward`."""
-        return self.output(self.self(x, mask, table), x)
+        found: Tensor = self.output(self.self(x, mask, table), x)
+        return found
 
 
 class GatedMLP(nn.Module):
@@ -145,7 +148,8 @@ class GatedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., H) -> the same shape."""
         activated, gate = self.Wi(x).chunk(2, dim=-1)
-        return self.Wo(self.dropout(F.gelu(activated, approximate="tanh") * gate))
+        found: Tensor = self.Wo(self.dropout(F.gelu(activated, approximate="tanh") * gate))
+        return found
 
 
 class EncoderLayer(nn.Module):
@@ -160,4 +164,5 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, table: Tensor) -> Tensor:
         """(N, L, H) -> the same shape; see `RotarySelfAttention.forward`."""
         x = self.attention(x, mask, table)
-        return x + self.mlp(self.mlp_norm(x))
+        found: Tensor = x + self.mlp(self.mlp_norm(x))
+        return found

@@ -78,7 +78,8 @@ class ByteEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(...) int64 -> (..., H)."""
         high, low = byte_rows(ids)
-        return self.high(high) + self.low(low)
+        found: Tensor = self.high(high) + self.low(low)
+        return found
 
 
 def byte_rows(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,8 +131,10 @@ class FlowEmbedding(nn.Module):
         per_token = torch.where(inputs.mask[..., None], per_burst, padding)
         protocol = self.protoEmbedding(inputs.protocol)[:, None, None, :].expand_as(words)
         joined = torch.cat([words, per_token, protocol], dim=-1)
-        return self.dropout(self.LayerNorm(self.compressEmbeddings(joined)))
+        found: Tensor = self.dropout(self.LayerNorm(self.compressEmbeddings(joined)))
+        return found
 
     def embed_metadata(self, meta: Tensor) -> Tensor:
         """(..., 4) -> (..., H)."""
-        return self.metaEmbeddingLayer2(F.gelu(self.metaEmbeddingLayer1(meta)))
+        found: Tensor = self.metaEmbeddingLayer2(F.gelu(self.metaEmbeddingLayer1(meta)))
+        return found

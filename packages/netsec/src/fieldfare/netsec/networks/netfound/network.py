@@ -216,12 +216,14 @@ class NetFoundClassifier(nn.Module):
     def embed(self, inputs: FlowInputs) -> Tensor:
         """One vector for each flow, (B, H): what the head reads."""
         bursts = self.base_transformer(inputs)[:, :, 0]
-        return self.attentivePooling(bursts, inputs.mask[:, :, 0])
+        found: Tensor = self.attentivePooling(bursts, inputs.mask[:, :, 0])
+        return found
 
     def classify(self, pooled: Tensor) -> Tensor:
         """(B, H) of `embed` -> logits (B, C)."""
         x = self.dropout(F.gelu(self.hiddenLayer(pooled)))
-        return self.classifier(self.hiddenLayer2(x))
+        found: Tensor = self.classifier(self.hiddenLayer2(x))
+        return found
 
     def forward(self, inputs: FlowInputs) -> Tensor:
         """Logits, (B, C)."""

@@ -139,7 +139,8 @@ class WordHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., H) -> logits (..., 65600)."""
-        return self.decoder(self.layer_norm(F.gelu(self.dense(x), approximate="tanh")))
+        found: Tensor = self.decoder(self.layer_norm(F.gelu(self.dense(x), approximate="tanh")))
+        return found
 
     def loss(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Mean cross-entropy of (K, H) against (K,) tokens."""
@@ -158,7 +159,8 @@ class ByteHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., H) -> logits (..., 2, 256), high byte first."""
         x = self.layer_norm(F.gelu(self.dense(x), approximate="tanh"))
-        return self.decoder(x).unflatten(-1, (2, 256))
+        found: Tensor = self.decoder(x).unflatten(-1, (2, 256))
+        return found
 
     def loss(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Mean cross-entropy of (K, H) against (K,) tokens: that of the two bytes, summed."""
@@ -188,7 +190,7 @@ class NetFoundPretraining(nn.Module):
     def encode(self, batch: PretrainingBatch) -> Tensor:
         """Token vectors (B, S, L, H), hidden metadata read as 0."""
         inputs, shown = batch.inputs, ~batch.hidden_bursts
-        return self.base_transformer(
+        found: Tensor = self.base_transformer(
             inputs._replace(
                 direction=inputs.direction * shown,
                 bytes=inputs.bytes * shown,
@@ -196,10 +198,12 @@ class NetFoundPretraining(nn.Module):
                 interval=inputs.interval * shown,
             )
         )
+        return found
 
     def swap_logits(self, bursts: Tensor, mask: Tensor) -> Tensor:
         """(B, S, H), mask (B, S) -> logits (B, 2) of no burst and of one being exchanged."""
-        return self.swappedClassifierHiddenLayer(self.attentivePooling(bursts, mask))
+        found: Tensor = self.swappedClassifierHiddenLayer(self.attentivePooling(bursts, mask))
+        return found
 
     def metadata_targets(self, inputs: FlowInputs) -> Tensor:
         """(B, S, 3): seconds, kilobytes and packets; or `log_metadata`, by the configuration."""

@@ -73,7 +73,8 @@ class Mamba(nn.Module):
             delta_bias=self.dt_proj.bias.float(),
             delta_softplus=True,
         )
-        return self.out_proj(y.mT)
+        found: Tensor = self.out_proj(y.mT)
+        return found
 
 
 def _project(weight: Tensor, x: Tensor) -> Tensor:
@@ -139,4 +140,5 @@ def run_blocks(
     residual = None
     for block in blocks:
         x, residual = block(x, residual)
-    return norm(add(x, residual, drop_path, training=training))
+    found: Tensor = norm(add(x, residual, drop_path, training=training))
+    return found

@@ -37,7 +37,8 @@ class StrideEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L) -> (B, L / stride, dim)."""
-        return self.proj(x[:, None]).mT
+        found: Tensor = self.proj(x[:, None]).mT
+        return found
 
 
 class StrideTable(nn.Module):
@@ -95,7 +96,8 @@ class NetMamba(nn.Module):
             )
         if data.dtype == torch.uint8:
             data = normalise(data)
-        return self.patch_embed(data.to(self.cls_token.dtype)) + self.pos_embed[:, :-1]
+        found: Tensor = self.patch_embed(data.to(self.cls_token.dtype)) + self.pos_embed[:, :-1]
+        return found
 
     def encode(self, tokens: Tensor) -> Tensor:
         """CLS put last, then the blocks; (B, T, embed_dim) -> (B, T + 1, embed_dim)."""
@@ -124,7 +126,8 @@ class NetMambaClassifier(NetMamba):
 
     def classify(self, embeddings: Tensor) -> Tensor:
         """(B, embed_dim) of `embed` -> logits, (B, C)."""
-        return self.head(embeddings)
+        found: Tensor = self.head(embeddings)
+        return found
 
     def forward(self, data: Tensor) -> Tensor:
         """(B, byte_length), uint8 or normalised -> logits, (B, C)."""

@@ -110,7 +110,8 @@ class NetMambaPretraining(NetMamba):
         x = torch.cat([filled, x[:, -1:]], dim=1) + self.decoder_pos_embed
         rate = self.config.drop_path
         x = run_blocks(self.decoder_blocks, self.decoder_norm_f, x, rate, training=self.training)
-        return self.decoder_pred(x[:, :-1])
+        found: Tensor = self.decoder_pred(x[:, :-1])
+        return found
 
     def targets(self, data: Tensor) -> Tensor:
         """(B, byte_length), normalised -> what is to be predicted, (B, tokens, stride)."""

@@ -57,12 +57,13 @@ class Labels:
         if not found.size:
             return np.zeros(shape, np.int32)
         grid = Affine(width / shape[1], 0, left, 0, height / shape[0], top)
-        return rasterio.features.rasterize(
+        result: np.ndarray = rasterio.features.rasterize(
             [(self.polygons[i], int(i) + 1) for i in np.sort(found)],
             out_shape=shape,
             transform=grid,
             dtype="int32",
         )
+        return result
 
 
 def edges(instances: np.ndarray) -> np.ndarray:
@@ -70,7 +71,8 @@ def edges(instances: np.ndarray) -> np.ndarray:
     size = 2 * EDGE_WIDTH + 1
     highest = ndimage.maximum_filter(instances, size, mode="nearest")
     lowest = ndimage.minimum_filter(instances, size, mode="nearest")
-    return (instances > 0) & (highest != lowest)
+    found: np.ndarray = (instances > 0) & (highest != lowest)
+    return found
 
 
 def read_polygons(path: Path, keep: str | None = None) -> tuple[gpd.GeoDataFrame, list[str]]:

@@ -102,7 +102,8 @@ def _thinned(positions: np.ndarray, most: int) -> np.ndarray:
     """At most so many of them, evenly spread."""
     if len(positions) <= most:
         return positions
-    return positions[((np.arange(most) + 0.5) * len(positions) / most).astype(int)]
+    found: np.ndarray = positions[((np.arange(most) + 0.5) * len(positions) / most).astype(int)]
+    return found
 
 
 def placed(geometries: Any, transform: Affine) -> Any:

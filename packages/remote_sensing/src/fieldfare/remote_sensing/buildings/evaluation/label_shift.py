@@ -118,12 +118,13 @@ def _mask(
     cells = round(side / CELL)
     if not found.size:
         return np.zeros((cells, cells), np.float32)
-    return rasterio.features.rasterize(
+    result: np.ndarray = rasterio.features.rasterize(
         polygons[found],
         out_shape=(cells, cells),
         transform=Affine(CELL, 0, west, 0, -CELL, north),
         dtype="float32",
     )
+    return result
 
 
 def _pair_offsets(
@@ -150,7 +151,8 @@ def _pair_offsets(
     middle = shapely.get_coordinates(shapely.centroid(labels))[label]
     centre = np.stack([total(own * middle[:, axis]) for axis in (0, 1)], axis=1)[paired]
     seen = shapely.get_coordinates(shapely.centroid(predicted[paired]))
-    return centre / area[paired, None] - seen
+    found: np.ndarray = centre / area[paired, None] - seen
+    return found
 
 
 def scenes_shift(

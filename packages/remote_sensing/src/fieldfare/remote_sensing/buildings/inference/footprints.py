@@ -162,13 +162,15 @@ class _Ground:
         """From pixels (x = column, y = row)."""
         here = placed(polygons, self.transform)
         if self.crs is None or self.metric is None:
-            return shapely.transform(here, lambda xy: xy * self.scale)
+            found: np.ndarray = shapely.transform(here, lambda xy: xy * self.scale)
+            return found
         return reproject(here, self.crs, self.metric)
 
     def coordinates(self, polygons: np.ndarray) -> np.ndarray:
         """From metres to the raster's CRS."""
         if self.crs is None or self.metric is None:
-            return shapely.transform(polygons, lambda xy: xy / self.scale)
+            found: np.ndarray = shapely.transform(polygons, lambda xy: xy / self.scale)
+            return found
         return reproject(polygons, self.metric, self.crs)
 
 

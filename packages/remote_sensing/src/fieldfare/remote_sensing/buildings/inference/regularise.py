@@ -69,14 +69,16 @@ def _groups(polygons: np.ndarray) -> list[np.ndarray]:
 
 def _iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     shared = shapely.area(shapely.intersection(one, other))
-    return shared / (shapely.area(one) + shapely.area(other) - shared)
+    found: np.ndarray = shared / (shapely.area(one) + shapely.area(other) - shared)
+    return found
 
 
 def _faithful(candidates: np.ndarray, raw: np.ndarray) -> np.ndarray:
     """Which are valid polygons and keep MIN_IOU with their raw outline."""
     good = shapely.is_valid(candidates) & ~shapely.is_empty(candidates)
     good &= shapely.get_type_id(candidates) == shapely.GeometryType.POLYGON
-    return good & (_iou(np.where(good, candidates, raw), raw) >= MIN_IOU)
+    found: np.ndarray = good & (_iou(np.where(good, candidates, raw), raw) >= MIN_IOU)
+    return found
 
 
 def _overlapping(polygons: np.ndarray) -> np.ndarray:
@@ -84,7 +86,8 @@ def _overlapping(polygons: np.ndarray) -> np.ndarray:
     pairs = shapely.STRtree(polygons).query(polygons, predicate="intersects").T
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     shared = shapely.area(shapely.intersection(polygons[pairs[:, 0]], polygons[pairs[:, 1]]))
-    return pairs[shared > SHARED]
+    found: np.ndarray = pairs[shared > SHARED]
+    return found
 
 
 def _without_overlaps(versions: tuple[np.ndarray, ...], groups: list[np.ndarray]) -> np.ndarray:
@@ -190,7 +193,8 @@ def _squared(raw: np.ndarray, plain: np.ndarray, tolerance: float) -> np.ndarray
         if not strayed.any():
             strayed[_overlapping(squared).ravel()] = True
         if not strayed.any():
-            return squared
+            found: np.ndarray = squared
+            return found
         for index in np.flatnonzero(strayed):
             moves |= {point: point for point in _corners([turned[index]])}
     return plain

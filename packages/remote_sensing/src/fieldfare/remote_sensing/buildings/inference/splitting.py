@@ -38,7 +38,8 @@ def split(inside: np.ndarray, edge: np.ndarray, least: float) -> np.ndarray:
     core[core != seeds] = 0
     parts = watershed(edge, seeds, mask=inside & (core == 0))
     np.copyto(parts, core, where=core > 0)
-    return _without_small(parts, edge, least)[parts]
+    found: np.ndarray = _without_small(parts, edge, least)[parts]
+    return found
 
 
 def _without_small(parts: np.ndarray, edge: np.ndarray, least: float) -> np.ndarray:

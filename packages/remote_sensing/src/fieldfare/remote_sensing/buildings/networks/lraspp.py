@@ -40,4 +40,5 @@ class LRASPP(nn.Module):
         """(B, C_low, h, w) and (B, C_high, h', w') -> logits (B, outputs, h, w)."""
         x = self.cbr(high) * self.scale(high)
         x = F.interpolate(x, size=low.shape[-2:], mode="bilinear", align_corners=False)
-        return self.low_classifier(low) + self.high_classifier(x)
+        found: Tensor = self.low_classifier(low) + self.high_classifier(x)
+        return found

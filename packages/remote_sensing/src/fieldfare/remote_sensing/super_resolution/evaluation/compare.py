@@ -82,7 +82,8 @@ def _read_rgb(path: Path) -> np.ndarray:
     with open_raster(path) as source:
         if source.count < 3 or source.dtypes[0] != "uint8":
             raise InputError(f"{path}: evaluation needs three bands of uint8")
-        return source.read((1, 2, 3)).transpose(1, 2, 0)
+        found: np.ndarray = source.read((1, 2, 3)).transpose(1, 2, 0)
+        return found
 
 
 def restore(

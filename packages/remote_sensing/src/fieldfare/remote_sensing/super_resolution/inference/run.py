@@ -305,7 +305,8 @@ def _tags(path: Path, settings: InferSettings, job: Job, restorer: Restorer) -> 
         "tile": settings.tile,
         "overlap": settings.overlap,
     }
-    return job.scene.dataset.tags() | provenance_tags(path, provenance)
+    found: dict[str, str] = job.scene.dataset.tags() | provenance_tags(path, provenance)
+    return found
 
 
 def identity(settings: InferSettings) -> dict[str, Any]:

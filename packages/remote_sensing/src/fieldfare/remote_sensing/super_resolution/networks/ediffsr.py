@@ -162,7 +162,8 @@ class EfficientActivationBlock(nn.Module):
         x = x + self.beta * y
         y = self.norm2(x) * (scale_ffn + 1) + shift_ffn
         y = self.conv5(simple_gate(self.conv4(y)))
-        return x + self.gamma * y
+        found: Tensor = x + self.gamma * y
+        return found
 
 
 class BlockStack(nn.ModuleList):
@@ -188,7 +189,8 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.attention(x)
+        found: Tensor = x * self.attention(x)
+        return found
 
 
 class ResidualChannelAttentionBlock(nn.Module):
@@ -204,7 +206,8 @@ class ResidualChannelAttentionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.rcab(x)
+        found: Tensor = x + self.rcab(x)
+        return found
 
 
 class FoldedPriorEnhancement(nn.Module):
@@ -224,7 +227,8 @@ class FoldedPriorEnhancement(nn.Module):
 
     def forward(self, offset: Tensor, low_resolution: Tensor) -> Tensor:
         folded = F.pixel_unshuffle(offset, self.scale)
-        return self.unfold(self.enhance(self.embed(torch.cat([folded, low_resolution], dim=1))))
+        found: Tensor = self.unfold(self.enhance(self.embed(torch.cat([folded, low_resolution], dim=1))))
+        return found
 
 
 class EDiffSR(nn.Module):
@@ -271,7 +275,8 @@ class EDiffSR(nn.Module):
     @property
     def multiple(self) -> int:
         """Height and width are zero-padded on the right and bottom to a multiple of this."""
-        return 2 ** len(self.encoders)
+        found: int = 2 ** len(self.encoders)
+        return found
 
     def forward(
         self, x: Tensor, condition: Tensor, t: Tensor, low_resolution: Tensor | None = None
@@ -308,7 +313,8 @@ class EDiffSR(nn.Module):
         x = self.middle_blks(x, time)
         for decoder, up, skip in zip(self.decoders, self.ups, reversed(skips), strict=True):
             x = decoder(up(x) + skip, time)
-        return self.ending(x)[..., :height, :width]
+        found: Tensor = self.ending(x)[..., :height, :width]
+        return found
 
     def _folded_prior(self, both: Tensor, low_resolution: Tensor | None) -> Tensor:
         if low_resolution is None:
@@ -318,4 +324,5 @@ class EDiffSR(nn.Module):
         rows = offset.shape[-2] // scale - low_resolution.shape[-2]
         columns = offset.shape[-1] // scale - low_resolution.shape[-1]
         low = F.pad(low_resolution, (0, columns, 0, rows))
-        return self.enhance(offset, low)[..., :height, :width]
+        found: Tensor = self.enhance(offset, low)[..., :height, :width]
+        return found

@@ -180,7 +180,8 @@ class FastEDiffSR:
             for block in stack:
                 block(image, modulations[block])
         out = network.ending(image.permute(0, 3, 1, 2))
-        return out[..., :height, :width].contiguous()
+        found: Tensor = out[..., :height, :width].contiguous()
+        return found
 
 
 def _blocks(stack: nn.Module) -> list[_Block]:

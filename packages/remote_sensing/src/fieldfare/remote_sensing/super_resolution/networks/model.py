@@ -72,7 +72,8 @@ class SuperResolutionModel(nn.Module):
         self, x: Tensor, mu: Tensor, t: Tensor, low_resolution: Tensor | None = None
     ) -> Tensor:
         """The network's raw output, in float32; see `EDiffSR.forward`."""
-        return self.network(x, mu, t, low_resolution).float()
+        found: Tensor = self.network(x, mu, t, low_resolution).float()
+        return found
 
 
 def enlarge(low_resolution: Tensor, scale: int) -> Tensor:

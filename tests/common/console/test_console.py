@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from fieldfare.common import console
+from fieldfare.common.console.shared import JsonOptions
 from fieldfare.common.errors import InputError, RunError
 
 
@@ -32,12 +33,12 @@ def run(error: BaseException | None = None, *arguments: str) -> Result:
     def main() -> None: ...
 
     @main.command()
-    @console.json_option
-    def verb(as_json: bool) -> None:
+    @console.options(JsonOptions)
+    def verb(options: JsonOptions) -> None:
         console.say("working")
         if error:
             raise error
-        console.emit({"done": 3}, as_json=as_json, text="3 done")
+        console.emit({"done": 3}, as_json=options.as_json, text="3 done")
 
     return CliRunner().invoke(main, ["verb", *arguments], catch_exceptions=False)
 
@@ -162,34 +163,6 @@ def test_json_holds_numbers_as_numbers_and_never_nan(capsys: pytest.CaptureFixtu
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     console.say("working", quiet=True)
     assert capsys.readouterr() == ("", "")
-
-
-def test_every_shared_option_has_a_help_text_and_its_name() -> None:
-    shared = {name: value for name, value in vars(console).items() if name.endswith("_option")}
-    del shared["model_option"]
-    shared["model_option"] = console.model_option("tiny", " Or `bicubic`.")
-    assert len(shared) == 9
-
-    @click.command()
-    def verb(**_: object) -> None: ...
-
-    for add in shared.values():
-        verb = add(verb)
-    assert all(isinstance(option, click.Option) and option.help for option in verb.params)
-    page = CliRunner().invoke(verb, ["--help"]).output
-    for name in ("-o, --output", "--model NAME|PATH", "--device", "--precision", "--seed"):
-        assert name in page
-    assert "Or `bicubic`. [default: tiny]" in " ".join(page.split())
-
-
-def test_model_is_required_where_there_is_no_default() -> None:
-    @click.command()
-    @console.model_option(None)
-    def verb(model: str) -> None: ...
-
-    result = CliRunner().invoke(verb, [])
-    assert result.exit_code == 2
-    assert "--model" in result.output
 
 
 def test_table_aligns_columns() -> None:

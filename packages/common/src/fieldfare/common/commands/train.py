@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`train`: from options to settings, and the trained model into its folder."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import console, files
+from ..console.shared import ParallelTrainingOptions, TrainingOptions
+from ..runtime import resolve_device, resolve_precision
+from ..weights import ModelCard, save_model_file
+
+
+def run_settings(options: TrainingOptions) -> dict[str, Any]:
+    """What the shared options say, as `TrainSettings` names it."""
+    device = resolve_device(options.device)
+    found: dict[str, Any] = {
+        "steps": options.steps,
+        "batch_size": options.batch,
+        "learning_rate": options.learning_rate,
+        "seed": options.seed,
+        "device": device.type,
+    }
+    if isinstance(options, ParallelTrainingOptions):
+        precision = resolve_precision(options.precision, device)
+        found |= {
+            "precision": "bf16" if precision == torch.bfloat16 else "fp32",
+            "devices": options.devices,
+            "num_nodes": options.num_nodes,
+            "workers": options.workers,
+        }
+    return found
+
+
+def is_first_process() -> bool:
+    """Whether this process writes for all that train together."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def today() -> str:
+    """For the card."""
+    return datetime.date.today().isoformat()
+
+
+def save_trained(folder: Path, network: nn.Module, card: ModelCard) -> Path:
+    """Write `model.safetensors` and its page `model.md` into a training run's folder."""
+    target = folder / "model.safetensors"
+    save_model_file(target, network.state_dict(), card)
+    files.write_text(folder / "model.md", card.to_markdown())
+    return target
+
+
+def tell_trained(target: Path, options: TrainingOptions, **more: Any) -> None:
+    """Print where the model is."""
+    console.emit({"model": target, **more}, as_json=options.as_json, text=str(target))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shell around every command: failures are one line and an exit code.
+
+Exit codes: 0 done, 2 bad input or usage, 3 some of many inputs failed, 1 anything else, 130
+interrupted.
+"""
+
+import errno
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import InputError, RunError
+
+TRACEBACK_VARIABLE = "FIELDFARE_TRACEBACK"
+
+
+class CommandGroup(click.Group):
+    """A command whose failures are one line on stderr and an exit code, never a traceback.
+
+    Set FIELDFARE_TRACEBACK=1 to see the traceback after all.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise  # click says or ends it
+        except (KeyboardInterrupt, click.Abort) as stop:
+            _fail(str(stop) or "interrupted; nothing half-written is left", 130)
+        except InputError as error:
+            _fail(str(error), 2)
+        except RunError as error:
+            _fail(str(error), 1)
+        except OSError as error:
+            _fail(_describe(error), 1)
+        except Exception as error:
+            name = type(error).__name__
+            if name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+                _fail("out of memory; use a smaller batch, tile or input", 1)
+            _fail(f"{name}: {error} (set {TRACEBACK_VARIABLE}=1 for details)", 1)
+
+
+def _describe(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"{where}the disk is full; free some space and run the same command again"
+    return f"{where}{error.strerror or error}"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if os.environ.get(TRACEBACK_VARIABLE):
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(code)
