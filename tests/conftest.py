@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: how Hypothesis runs, and the folders of data too large to keep here."""
+"""What all tests share: how Hypothesis runs, a browser, folders of data too large to keep here."""
 
 import os
 import signal
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["browser"]
 
 try:
     from hypothesis import settings

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command speaks alike: same verbs, same options, same exit codes, a quick `--help`."""
 
+import dataclasses
 import importlib
 import subprocess
 import sys
 import tomllib
+import types
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 import pytest
+
+from fieldfare.common.console.shared import InferOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS: dict[str, str] = {}
@@ -26,6 +31,9 @@ CHOICES = {
     "--precision": ["auto", "fp32", "bf16"],
     "--engine": ["local", "ray"],
 }
+# Of every `infer`: one input or many, on this machine or on several.
+ONE_DOOR = {"--engine", "--workers", "--gpus-per-worker", "--retries", "--resume"}
+ONE_DOOR |= {"--output", "--overwrite", "--dry-run", "--quiet", "--json", "--device"}
 # Each costs more than the rest of a command's start together.
 HEAVY = [
     *("torch", "torchvision", "timm", "lightning_fabric", "ray", "onnx", "onnxruntime"),
@@ -117,6 +125,42 @@ def test_shared_options_have_their_agreed_form() -> None:
                 if SHORT[name] not in names:
                     bad.append(f"{where}: {name} must be short for {SHORT[name]}")
     assert not bad
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "wl-channel"])
+def test_every_infer_takes_many_inputs_in_the_same_way(command: str) -> None:
+    verb = group(command).commands["infer"]
+    names = {name for option in verb.params for name in option.opts}
+    assert not ONE_DOOR - names
+    assert issubclass(verb.callback.options_class, InferOptions)
+    (argument,) = (item for item in verb.params if isinstance(item, click.Argument))
+    assert argument.nargs == -1
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, kind) for kind in inner)
+    if origin is tuple:
+        kinds = [inner[0]] * len(value) if inner[1:] == (...,) else inner
+        return isinstance(value, tuple) and all(map(fits, value, kinds))
+    if origin is Literal:
+        return value in inner
+    return hint is Any or type(value) is (type(None) if hint is None else hint)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_defaults_are_of_the_types_that_the_options_promise(command: str) -> None:
+    wrong = []
+    for verb, item in group(command).commands.items():
+        kind = item.callback.options_class
+        hints = get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            default = field.default
+            if default is not dataclasses.MISSING and not fits(default, hints[field.name]):
+                wrong.append(f"{verb} {field.name}: {default!r} is no {hints[field.name]}")
+    assert not wrong
 
 
 def test_an_option_has_one_meaning_everywhere() -> None:

@@ -1,39 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command med-seg infer as it is typed: one case, several, and every kind of bad input."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
-from sample_networks import TINY
+from sample_networks import write_model
 from sample_volumes import GRIDS, SHAPE, head, write_case, write_nifti
 
-from fieldfare.common.weights import ModelCard, save_model_file
-from fieldfare.medical import cli
+from fieldfare.common.blocks import MEMORY_MODES
+from fieldfare.medical import cli, options
 from fieldfare.medical.data import cases, regions
 from fieldfare.medical.inference import predict
 from fieldfare.medical.inference import run as inference
-from fieldfare.medical.networks.models import TASK
-from fieldfare.medical.networks.reversible_unet import ReversibleUNet
-
-
-def save(path: Path, **changes: object) -> Path:
-    torch.manual_seed(0)
-    config = dataclasses.replace(TINY, **changes)
-    network = ReversibleUNet(config)
-    card = ModelCard(path.stem, TASK, "Untrained.", config.to_dict())
-    save_model_file(path, network.state_dict(), card)
-    return path
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+    return write_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 def run(*arguments: object) -> Result:
@@ -55,10 +42,11 @@ def case_of(folder: Path) -> Path:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert tuple(regions.SCHEMES) == cli.SCHEMES
-    assert cli.MODALITIES == cases.MODALITIES
-    assert tuple(predict.TTA) == cli.TTA
-    assert tuple(regions.POSTPROCESSING) == cli.POSTPROCESSING
+    assert tuple(regions.SCHEMES) == options.SCHEMES
+    assert options.MODALITIES == cases.MODALITIES
+    assert tuple(predict.TTA) == options.TTA
+    assert tuple(regions.POSTPROCESSING) == options.POSTPROCESSING
+    assert options.MEMORY == MEMORY_MODES
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["infer", "--help"]])
@@ -142,7 +130,7 @@ def test_suspicious_header_is_a_warning_and_recorded(model: Path, tmp_path: Path
 
 
 def test_missing_modality_with_a_model_that_knows_it(tmp_path: Path) -> None:
-    dropout = save(tmp_path / "dropout.safetensors", modality_dropout=True)
+    dropout = write_model(tmp_path / "dropout.safetensors", modality_dropout=True)
     case = case_of(tmp_path)
     (case / "P1_t2.nii.gz").unlink()
     out = tmp_path / "s.nii.gz"

@@ -38,7 +38,13 @@ def transform(item: Item, paths: Sequence[Path]) -> Mapping[str, float]:
     paths[0].write_bytes(b"".join(blocks))
     for path in paths[1:]:
         path.write_text(f"{item.key} {len(data)} bytes\n", encoding="utf-8")
-    return {"bytes": len(data), "mean": sum(data) / len(data)}
+    return {"bytes": len(data), "mean": sum(data) / len(data), "niceness": os.nice(0)}
+
+
+def start_slowly() -> Callable[[Item, Sequence[Path]], Mapping[str, float]]:
+    """make_worker that takes longer than the driver waits between two reports."""
+    time.sleep(1.5)
+    return transform
 
 
 def plain_loop(items: Sequence[Item], folder: Path) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from batch_workers import (
     alive,
     make_items,
     read_lines,
+    start_slowly,
     wait_until,
     written,
 )
@@ -217,3 +218,12 @@ def test_run_works_in_a_thread(items: list[Item], faulty: Faulty, tmp_path: Path
     thread.start()
     thread.join()
     assert results[0].exit_code == 0
+
+
+def test_the_reports_say_what_all_items_wait_for(
+    go: Callable[..., Summary], items: list[Item]
+) -> None:
+    reports: list[Progress] = []
+    go(items[:2], start_slowly, workers=2, progress=reports.append)
+    assert reports[0].waiting_for == "2 workers to load the model"
+    assert not reports[-1].waiting_for

@@ -27,6 +27,8 @@ def test_the_line_tells_counts_speed_and_time_left() -> None:
     )
     assert describe(Progress(3, 0, 0, None, 2.0, None)) == "3 done, 0 failed | 1.5 items/s"
     assert describe(Progress(3, 0, 0, 3, 2.0, 0.0, finished=True)).endswith("| took 2 s")
+    waiting = Progress(0, 0, 0, 3, 2.0, None, waiting_for="Ray to start")
+    assert describe(waiting) == "0 done, 0 failed of 3 | waiting for Ray to start"
 
 
 def test_time_left_follows_costs_and_leaves_out_what_was_skipped() -> None:

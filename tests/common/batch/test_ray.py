@@ -2,12 +2,13 @@
 """The Ray engine: the same files and the same verdicts as the local one."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 
 import pytest
 from batch_workers import Faulty, read_lines, written
 
-from fieldfare.common.batch import Item, Summary
+from fieldfare.common.batch import Item, Progress, Summary
 from fieldfare.common.batch.ray_engine import connect, cores_each
 from fieldfare.common.errors import InputError
 
@@ -25,13 +26,20 @@ def test_ray_writes_the_files_of_a_plain_loop_and_isolates_faults(
 ) -> None:  # fmt: skip
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     make_worker = faulty.having(k03="die-once", k05="raise", k08="die", k09="oserror-once")
-    first = go(items, make_worker, engine="ray", workers=2, retries=1)
+    reports: list[Progress] = []
+    first = go(items, make_worker, engine="ray", workers=2, retries=1, progress=reports.append)
+    assert reports[0].waiting_for == "Ray to start"
+    assert not reports[-1].waiting_for
     assert sorted(first.errors) == ["05", "08"]
     assert first.errors["05"] == "ZeroDivisionError: a bug"
     assert "worker died" in first.errors["08"]
     attempts = {
         line["key"]: line["attempts"] for line in read_lines(first.manifest) if "attempts" in line
     }
+    done = [line["numbers"] for line in read_lines(first.manifest) if "numbers" in line]
+    assert {numbers["niceness"] for numbers in done} == {
+        os.nice(0)
+    }  # not Ray's own, which starves workers beside other work
     # The death at 03 is charged to the item before it if that one's result died on the way.
     charged = {key for key, count in attempts.items() if count == 2}
     assert {"08", "09"} < charged

@@ -12,8 +12,8 @@ import torch
 from click.exceptions import BadParameter
 from sample_networks import TINY, Thresholds
 
+from fieldfare.common.console import Bytes
 from fieldfare.common.errors import InputError
-from fieldfare.medical.cli import Bytes
 from fieldfare.medical.inference import memory, planning
 from fieldfare.medical.inference.planning import plan_case, tile_bytes
 from fieldfare.medical.inference.predict import Predictor

@@ -12,6 +12,7 @@ from sample_volumes import GRIDS, head, write_nifti, write_nrrd
 from scipy.ndimage import distance_transform_edt
 
 from fieldfare.common.errors import InputError
+from fieldfare.medical.data import regions
 from fieldfare.medical.data.cases import Case, find_case
 from fieldfare.medical.data.preparation import bounding_box, prepare, slabs, to_input_grid
 from fieldfare.medical.data.regions import read_sidecar, to_labels
@@ -103,7 +104,7 @@ def test_labels_without_their_scheme_are_not_left(
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inference, "write_sidecar", interrupted)
+    monkeypatch.setattr(regions, "write_sidecar", interrupted)
     (tmp_path / "out").mkdir()
     with pytest.raises(KeyboardInterrupt):
         inference.write(tmp_path / "out" / "s.nii.gz", result)

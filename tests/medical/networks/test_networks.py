@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fieldfare.common.weights import ModelCard, save_model_file
-from fieldfare.medical import cli
+from fieldfare.medical import options
 from fieldfare.medical.networks.config import PRESETS, NetworkConfig
 from fieldfare.medical.networks.create import create_network
 from fieldfare.medical.networks.export import export_onnx
@@ -49,7 +49,7 @@ def test_presets_have_their_parameters(preset: str, parameters: int) -> None:
 
 
 def test_the_command_offers_every_preset() -> None:
-    assert set(cli.PRESETS) == set(PRESETS)
+    assert set(options.PRESETS) == set(PRESETS)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (13, 7, 18)])

@@ -101,6 +101,14 @@ class Dispatcher:
         self._attempt = 0  # of all items together; names the temporary folders
         self._deaths_at_start = 0  # in a row
 
+    @property
+    def waiting_for(self) -> str:
+        """What keeps all items waiting, empty once a worker is ready."""
+        starting = sum(slot.starting is not None for slot in self._slots)
+        if not starting or any(slot.ready for slot in self._slots):
+            return ""
+        return f"{starting} worker{'s' * (starting > 1)} to load the model"
+
     def run(self) -> None:
         """Work until every job is finished.
 

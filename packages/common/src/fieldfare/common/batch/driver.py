@@ -87,6 +87,8 @@ def run(
         try:
             first = next(jobs, None)
             if first is not None:
+                if engine == "ray":
+                    report(tally.progress(waiting_for="Ray to start"))
                 with _open_lanes(engine, make_worker, workers, gpus_per_worker) as lanes:
                     dispatcher = Dispatcher(
                         chain([first], jobs),
@@ -94,7 +96,7 @@ def run(
                         retries=retries,
                         begin=lambda job: manifest.add_started(job.item),
                         finish=finish,
-                        tick=lambda: report(tally.progress()),
+                        tick=lambda: report(tally.progress(waiting_for=dispatcher.waiting_for)),
                     )
                     try:
                         dispatcher.run()

@@ -21,6 +21,7 @@ class Progress:
         seconds: since the run began.
         seconds_left: estimate, or None while there is nothing to estimate from.
         finished: whether this is the last report of the run.
+        waiting_for: what must happen before the first item can begin, for instance `Ray to start`.
     """
 
     done: int
@@ -30,6 +31,7 @@ class Progress:
     seconds: float
     seconds_left: float | None
     finished: bool = False
+    waiting_for: str = ""
 
 
 class Tally:
@@ -65,24 +67,33 @@ class Tally:
     def seconds(self) -> float:
         return time.monotonic() - self._begun
 
-    def progress(self, *, finished: bool = False) -> Progress:
+    def progress(self, *, finished: bool = False, waiting_for: str = "") -> Progress:
         """The counts as they are now."""
         seconds, left = self.seconds, None
         if self._total is not None and self._worked:
             left = seconds * max(self._work - self._worked, 0) / self._worked
         return Progress(
-            self.done, self.failed, self.skipped, self._total, seconds, left, finished=finished
+            self.done,
+            self.failed,
+            self.skipped,
+            self._total,
+            seconds,
+            left,
+            finished=finished,
+            waiting_for=waiting_for,
         )
 
 
 def describe(progress: Progress) -> str:
-    """One line: done and failed of all, items per second, time left (or taken, at the end)."""
+    """One line: done and failed of all, items per second, time left; or what it waits for."""
     parts = [f"{progress.done} done", f"{progress.failed} failed"]
     if progress.skipped:
         parts.append(f"{progress.skipped} done before")
     line = ", ".join(parts)
     if progress.total is not None:
         line += f" of {progress.total}"
+    if progress.waiting_for:
+        return f"{line} | waiting for {progress.waiting_for}"
     line += f" | {(progress.done + progress.failed) / max(progress.seconds, 1e-9):.3g} items/s"
     if progress.finished:
         return f"{line} | took {format_seconds(progress.seconds)}"

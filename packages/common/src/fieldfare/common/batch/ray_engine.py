@@ -51,11 +51,21 @@ def open_lanes(
 
 
 def connect(ray: Any, workers: int) -> None:
-    """Join the cluster at RAY_ADDRESS, or start Ray on this machine with a core for each worker."""
+    """Join the cluster at RAY_ADDRESS, or start Ray on this machine with a core for each worker.
+
+    There workers are as nice as this process; Ray's own choice (15 more) starves them on a machine
+    with other work.
+    """
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         cores = max(workers, len(os.sched_getaffinity(0)))
-        ray.init("local", num_cpus=cores, include_dashboard=False, logging_level="WARNING")
+        ray.init(
+            "local",
+            num_cpus=cores,
+            include_dashboard=False,
+            logging_level="WARNING",
+            _system_config={"worker_niceness": 0},
+        )
         return
     host, _, port = address.rpartition(":")
     try:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import batch, console, files
-from ..console.shared import InferOptions
+from ..console.shared import ManyOptions
 from ..errors import InputError
 from ..progress import format_seconds
 
 
 def check_targets(
-    sources: Iterable[Path], targets: Mapping[str, Path | None], options: InferOptions
+    sources: Iterable[Path], targets: Mapping[str, Path | None], options: ManyOptions
 ) -> None:
     """Refuse outputs before work begins; with `--dry-run` they may exist.
 
@@ -40,7 +40,7 @@ def check_targets(
 
 def show_plan(
     plan: Mapping[str, Any],
-    options: InferOptions,
+    options: ManyOptions,
     *,
     seconds: float | None = None,
     lines: Sequence[str] = (),
@@ -75,32 +75,37 @@ def seconds_of(run: Callable[[], object], *, count: float = 1, warm_up: bool = T
     return (time.perf_counter() - began) * count
 
 
+def input_key(path: Path) -> str:
+    """The name of a file without its last suffix, of a folder as it is."""
+    return path.resolve().name if path.is_dir() else path.stem
+
+
 def infer_many(
     inputs: Sequence[Path],
     make_worker: batch.MakeWorker,
     outputs_of: Callable[[Path], tuple[Path, ...]],
-    options: InferOptions,
+    options: ManyOptions,
     *,
     settings: Mapping[str, Any],
     noun: str = "inputs",
+    key: Callable[[Path], str] = input_key,
 ) -> None:
     """Work through inputs, each to its outputs in the folder `options.output`; print the summary.
-
-    An input's key is its name without the last suffix.
 
     Args:
         make_worker: see `batch.run`; must be picklable.
         outputs_of: the outputs of one input.
         settings: what the results depend on.
         noun: for messages.
+        key: the name of an input, the same from run to run.
 
     Raises:
         InputError: two inputs would have one output, or the folder cannot be made.
         SystemExit: some or all inputs failed; the code is that of `batch.Summary`.
     """
     folder = options.output
-    keys = [path.stem if not path.is_dir() else path.resolve().name for path in inputs]
-    if twice := next((key for key in keys if keys.count(key) > 1), None):
+    keys = [key(path) for path in inputs]
+    if twice := next((name for name in keys if keys.count(name) > 1), None):
         raise InputError(f"two {noun} are named {twice}; their outputs would be one file")
     if options.dry_run:
         _show_batch(inputs, keys, outputs_of, options)
@@ -112,12 +117,12 @@ def infer_many(
         raise InputError(f"{folder}: cannot be made into a folder ({reason})") from None
     items = [
         batch.Item(
-            key=key,
+            key=name,
             inputs=(path,),
             outputs=outputs_of(path),
             cost=path.stat().st_size if path.is_file() else 0,
         )
-        for key, path in zip(keys, inputs, strict=True)
+        for name, path in zip(keys, inputs, strict=True)
     ]
     summary = batch.run(
         items,
@@ -132,8 +137,8 @@ def infer_many(
         settings=settings,
         progress=(lambda _: None) if options.quiet else None,
     )
-    for key, text in summary.errors.items():
-        console.say(f"failed: {key}: {text}")
+    for name, text in summary.errors.items():
+        console.say(f"failed: {name}: {text}")
     result = {
         name: getattr(summary, name)
         for name in ("done", "failed", "skipped", "seconds", "manifest")
@@ -148,7 +153,7 @@ def _show_batch(
     inputs: Sequence[Path],
     keys: Sequence[str],
     outputs_of: Callable[[Path], tuple[Path, ...]],
-    options: InferOptions,
+    options: ManyOptions,
 ) -> None:
     """What would be read and written, and what stands in the way."""
     rows = []

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import console, files
-from ..console.shared import ParallelTrainingOptions, TrainingOptions
+from .. import console
+from ..console.shared import ParallelTrainingOptions, RunOptions
 from ..runtime import resolve_device, resolve_precision
-from ..weights import ModelCard, save_model_file
+from ..weights import ModelCard, save_with_page
 
 
-def run_settings(options: TrainingOptions) -> dict[str, Any]:
+def run_settings(options: RunOptions) -> dict[str, Any]:
     """What the shared options say, as `TrainSettings` names it."""
     device = resolve_device(options.device)
     found: dict[str, Any] = {
@@ -47,12 +47,9 @@ def today() -> str:
 
 def save_trained(folder: Path, network: nn.Module, card: ModelCard) -> Path:
     """Write `model.safetensors` and its page `model.md` into a training run's folder."""
-    target = folder / "model.safetensors"
-    save_model_file(target, network.state_dict(), card)
-    files.write_text(folder / "model.md", card.to_markdown())
-    return target
+    return save_with_page(folder / "model.safetensors", network.state_dict(), card)
 
 
-def tell_trained(target: Path, options: TrainingOptions, **more: Any) -> None:
+def tell_trained(target: Path, options: RunOptions, **more: Any) -> None:
     """Print where the model is."""
     console.emit({"model": target, **more}, as_json=options.as_json, text=str(target))

@@ -90,6 +90,7 @@ def options(kind: type[Options]) -> Callable[[Verb], Verb]:
         parameters = [declared[name].option(name) for name in listed]
         known: list[click.Parameter] = getattr(call, "__click_params__", [])
         call.__click_params__ = [*known, *reversed(parameters)]  # type: ignore[attr-defined]
+        call.options_class = kind  # type: ignore[attr-defined]
         return call
 
     return decorate

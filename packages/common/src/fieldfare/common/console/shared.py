@@ -115,23 +115,34 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(WriteOptions, DeviceOptions, BatchOptions, TalkOptions):
-    """Of every `infer`."""
+class ManyOptions(WriteOptions, BatchOptions, TalkOptions):
+    """Of every verb that works through inputs, one or many."""
 
     dry_run: bool = option(is_flag=True, help="Print plan, cost and memory; write nothing.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(SeedOptions, DeviceOptions, TalkOptions):
-    """Of every `train`; the steps, batch and learning rate that suit differ."""
+class InferOptions(ManyOptions, DeviceOptions):
+    """Of every `infer`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(SeedOptions, DeviceOptions, TalkOptions):
+    """Of every verb that trains; the steps, batch and learning rate that suit differ."""
 
     output: Path = option(
         "-o", "--output", type=FILE, required=True, help="Folder of checkpoint, log and model."
     )
-    init: str | None = option(metavar="NAME|PATH", help="Start from this model instead.")
     steps: int = option(type=click.IntRange(min=1), default=2000, help="Steps.")
     batch: int = option(type=click.IntRange(min=1), default=8, help="Samples a step.")
     learning_rate: float = option(type=float, default=1e-3, help="Peak of the cosine.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(RunOptions):
+    """Of every `train`."""
+
+    init: str | None = option(metavar="NAME|PATH", help="Start from this model instead.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@
 from .card import Metric, ModelCard
 from .convert import Fit, fit_state_dict, load_checkpoint
 from .registry import available, from_pretrained, locate
-from .store import load_model_file, read_card, save_model_file
+from .store import halved, load_model_file, read_card, save_model_file, save_with_page
 
 __all__ = [
     "Fit",
@@ -13,9 +13,11 @@ __all__ = [
     "available",
     "fit_state_dict",
     "from_pretrained",
+    "halved",
     "load_checkpoint",
     "load_model_file",
     "locate",
     "read_card",
     "save_model_file",
+    "save_with_page",
 ]

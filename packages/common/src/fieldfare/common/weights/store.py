@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import atomic_path
+from ..files import atomic_path, write_text
 from .card import ModelCard
 
 HEADER_KEY = "fieldfare.card"
@@ -21,6 +21,18 @@ def save_model_file(path: Path, tensors: Mapping[str, Tensor], card: ModelCard) 
     data = save(own, metadata={HEADER_KEY: card.to_json()})
     with atomic_path(path) as temporary:  # its save_file lets none but the owner read the file
         temporary.write_bytes(data)
+
+
+def save_with_page(path: Path, tensors: Mapping[str, Tensor], card: ModelCard) -> Path:
+    """Write a model file, and its card as a page beside it: NAME.md; returns the model's path."""
+    save_model_file(path, tensors, card)
+    write_text(path.with_suffix(".md"), card.to_markdown())
+    return path
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of convolutions in half precision, all else as it is: half the bytes to package."""
+    return {name: t.half() if t.ndim >= 4 else t for name, t in tensors.items()}
 
 
 def read_card(path: Path) -> ModelCard:

@@ -5,7 +5,6 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from fieldfare.common.files import atomic_path, temporary_sibling, write_text
 from fieldfare.common.progress import Progress
 
 from .. import __version__
+from ..options import PhantomOptions
 from ..phantoms.anatomy import load_atlas
 from ..phantoms.generate import make_phantom, write_case
 
@@ -22,38 +22,44 @@ SETTINGS = "phantom.json"
 TABLE = "cases.csv"
 
 
-def phantom(folder: Path, options: dict[str, Any]) -> None:
+def phantom(options: PhantomOptions) -> None:
     """Draw cases into a folder with a table for `med-seg train`; finished ones are kept."""
+    folder, count, validation = options.output, options.count, options.val
+    if validation > count:
+        raise InputError(f"--val {validation}: is more than --count {count}")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder")
     load_atlas()
-    kept = {name: options[name] for name in ("seed", "spacing", "naming")}
-    kept["version"] = __version__
+    kept = {
+        "seed": options.seed,
+        "spacing": options.spacing,
+        "naming": options.naming,
+        "version": __version__,
+    }
     _check_settings(folder, kept)
-    count, validation = options["count"], options["val"]
     names = [f"phantom_{number:04d}" for number in range(count)]
     missing = [number for number, name in enumerate(names) if not (folder / name).is_dir()]
     progress = Progress(
-        "phantom", count, unit="case", done=count - len(missing), quiet=options["quiet"]
+        "phantom", count, unit="case", done=count - len(missing), quiet=options.quiet
     )
     with progress:
         for done, number in enumerate(missing, start=count - len(missing) + 1):
-            rng = np.random.default_rng((options["seed"], number))
-            drawn = make_phantom(rng, options["spacing"])
+            rng = np.random.default_rng((options.seed, number))
+            drawn = make_phantom(rng, options.spacing)
             # Under its own name inside a hidden folder, then moved: a case is there whole or not.
             hidden = temporary_sibling(folder / names[number])
             try:
-                write_case(hidden / names[number], drawn, options["naming"])
+                write_case(hidden / names[number], drawn, options.naming)
                 (hidden / names[number]).rename(folder / names[number])
             finally:
                 shutil.rmtree(hidden, ignore_errors=True)
             progress.update(done)
     _write_table(folder / TABLE, names, count - validation)
     result = {"table": folder / TABLE, "cases": count, "train": count - validation}
-    console.emit(result, as_json=options["as_json"], text=str(folder / TABLE))
+    console.emit(result, as_json=options.as_json, text=str(folder / TABLE))
 
 
-def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+def _check_settings(folder: Path, settings: dict[str, object]) -> None:
     """Refuse a folder that holds cases of other settings; note those of a new one."""
     path = folder / SETTINGS
     if path.exists():

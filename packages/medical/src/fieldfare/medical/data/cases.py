@@ -227,8 +227,8 @@ def brain_mask(images: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     Not where it is over 0: resampling leaves small negative values inside stripped brains.
     """
-    found: NDArray[np.bool_] = (images != 0).any(axis=0)
-    return found
+    inside: NDArray[np.bool_] = (images != 0).any(axis=0)
+    return inside
 
 
 def normalise(images: NDArray[np.float32]) -> NDArray[np.float32]:

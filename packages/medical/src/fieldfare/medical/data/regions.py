@@ -21,6 +21,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.files import write_text
 
 from ..volumes.formats import ENDINGS
+from ..volumes.images import Volume, write_like
 
 SCHEMES: dict[str, dict[int, str]] = {
     "brats2020": {1: "NCR", 2: "ED", 4: "ET"},
@@ -207,7 +208,7 @@ def sidecar_path(segmentation: Path) -> Path:
     return segmentation.with_name(f"{name[: len(name) - len(ending)]}.json")
 
 
-def write_sidecar(segmentation: Path, scheme: str, **details: Any) -> Path:
+def write_sidecar(segmentation: Path, scheme: str, /, **details: Any) -> Path:
     """Write what the labels of a file mean into the JSON file beside it.
 
     Args:
@@ -227,6 +228,27 @@ def write_sidecar(segmentation: Path, scheme: str, **details: Any) -> Path:
     path = sidecar_path(segmentation)
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return path
+
+
+def write_labels(
+    path: Path, labels: Array, reference: Volume, scheme: str, /, **details: Any
+) -> list[Path]:
+    """Write labels and the JSON file that says what they mean: both or neither.
+
+    Args:
+        path: see `write_like`.
+        labels: (X, Y, Z) in scheme, on the grid of the reference.
+        details: see `write_sidecar`.
+
+    Returns:
+        The paths of both.
+    """
+    write_like(path, labels, reference)
+    try:
+        return [path, write_sidecar(path, scheme, **details)]
+    except BaseException:
+        path.unlink()  # labels without their scheme are worse than none
+        raise
 
 
 def read_sidecar(segmentation: Path) -> dict[str, Any] | None:

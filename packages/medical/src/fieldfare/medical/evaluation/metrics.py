@@ -225,8 +225,8 @@ def _directed(
 ) -> NDArray[np.float64]:
     if not target.any():  # the transform of an array without zeros would be arbitrary
         return np.full(np.count_nonzero(source), np.inf)
-    found: NDArray[np.float64] = ndimage.distance_transform_edt(~target, sampling=sampling)[source]
-    return found
+    distances: NDArray[np.float64] = ndimage.distance_transform_edt(~target, sampling=sampling)
+    return distances[source]
 
 
 def _masks(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -246,7 +246,7 @@ class _Working(TorchDispatchMode):
     """Adds up storages alive, and at convolutions what they hold besides."""
 
     def __init__(self, images: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._alive: dict[int, int] = {}
         self._now = self.peak = 0
         self._add(images)

@@ -102,14 +102,14 @@ class Predictor:
         return total.div_(len(self.flips))
 
     def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor
         if self.ndim == 3:
-            found: Tensor = self.network(images)
-            return found
+            logits = self.network(images)
+            return logits
         count, channels, *plane, depth = images.shape
         slices = images.permute(0, 4, 1, 2, 3).reshape(count * depth, channels, *plane)
         logits = self.network(slices)
-        found: Tensor = logits.reshape(count, depth, -1, *plane).permute(0, 2, 3, 4, 1)
-        return found
+        return logits.reshape(count, depth, -1, *plane).permute(0, 2, 3, 4, 1)
 
 
 def load_predictor(

@@ -22,9 +22,10 @@ from ..data.preparation import Prepared, nest, prepare, slabs, to_input_grid
 from ..data.regions import (
     POSTPROCESSING,
     REGIONS,
+    region_labels,
     replace_small_et,
     to_labels,
-    write_sidecar,
+    write_labels,
 )
 from ..volumes.images import Volume, write_like
 from . import memory, planning
@@ -313,14 +314,8 @@ def write(
     Returns:
         The files written.
     """
-    write_like(path, result.labels, result.reference)
-    written = [path]
-    try:
-        about = {"software": f"fieldfare-medical {__version__}", "medical_device": False}
-        written.append(write_sidecar(path, result.scheme, **about, **details))
-    except BaseException:
-        path.unlink()  # labels without their scheme are worse than none
-        raise
+    about = {"software": f"fieldfare-medical {__version__}", "medical_device": False, **details}
+    written = write_labels(path, result.labels, result.reference, result.scheme, **about)
     if probability is not None and result.probabilities is not None:
         write_like(probability, result.probabilities, result.reference, dtype=np.float32)
         written.append(probability)
@@ -329,8 +324,6 @@ def write(
 
 def volumes_ml(result: Segmentation) -> dict[str, float]:
     """Volume of each region, ml."""
-    from ..data.regions import region_labels
-
     voxel = math.prod(result.reference.spacing) / 1000
     counts = np.bincount(result.labels.ravel(), minlength=8)
     return {

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One door to any of the networks."""
 
-from torch import nn
-
 from .config import NetworkConfig
 from .resunet_aspp import ResUNetASPP
 from .reversible_unet import ReversibleUNet
 
+Network = ReversibleUNet | ResUNetASPP
 
-def create_network(config: NetworkConfig, memory: str = "none") -> nn.Module:
+
+def create_network(config: NetworkConfig, memory: str = "none") -> Network:
     """A network with fresh weights.
 
     Args:

@@ -2,20 +2,20 @@
 """ONNX export of a segmentation network."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 from torch.export import Dim
 
 from fieldfare.common.efficiency import export
 from fieldfare.common.errors import InputError
 
+from .create import Network
+
 TOLERANCE = 1e-3
 """Of the largest logit, at least 1: norms over a whole volume add up in another order."""
 
 
-def export_onnx(network: nn.Module, target: Path, *, tile: int = 64) -> float:
+def export_onnx(network: Network, target: Path, *, tile: int = 64) -> float:
     """Write a network as ONNX: `image` (N, modalities, *size), z-scored, to `logits`.
 
     The batch is free, every side is fixed to tile.
@@ -32,12 +32,11 @@ def export_onnx(network: nn.Module, target: Path, *, tile: int = 64) -> float:
         InputError: the export packages are not installed, or tile does not suit the network.
         RunError: the exported network disagrees by more than `TOLERANCE`; nothing is written.
     """
-    net: Any = network
-    if tile < net.stride or tile % net.stride:
-        raise InputError(f"--tile {tile}: must be a multiple of {net.stride}")
+    if tile < network.stride or tile % network.stride:
+        raise InputError(f"--tile {tile}: must be a multiple of {network.stride}")
     generator = torch.Generator().manual_seed(0)
-    sides = [tile] * net.config.ndim
-    image = torch.randn((2, len(net.config.modalities), *sides), generator=generator)
+    sides = [tile] * network.config.ndim
+    image = torch.randn((2, len(network.config.modalities), *sides), generator=generator)
     return export.export_onnx(
         network,
         [image],

@@ -3,26 +3,24 @@
 
 from typing import Any
 
-from torch import nn
-
 from fieldfare.common.weights import ModelCard, from_pretrained
 
 from .config import NetworkConfig
-from .create import create_network
+from .create import Network, create_network
 
 TASK = "brain-tumour-segmentation"
 
 _NAMES = {"reversible_unet": "reversible MBConv U-Net", "resunet_aspp": "ResUNet-ASPP"}
 
 
-def load_model(name_or_path: str) -> tuple[nn.Module, ModelCard]:
+def load_model(name_or_path: str) -> tuple[Network, ModelCard]:
     """A packaged model by name or a weight file by path, in evaluation mode, with its card.
 
     Raises:
         InputError: no such model, or a file of another task.
     """
 
-    def build(config: dict[str, Any]) -> nn.Module:
+    def build(config: dict[str, Any]) -> Network:
         return create_network(NetworkConfig.from_dict(config))
 
     return from_pretrained(name_or_path, TASK, build)

@@ -9,7 +9,6 @@ timm's and sees axial slices; in 3D its place is taken by residual blocks.
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,10 +80,9 @@ class ResUNetASPP(nn.Module):
     @property
     def stride(self) -> int:
         """Pixels of the input for each of the coarsest level."""
-        found: int = 2 ** len(self.decoder)
-        return found
+        return 1 << len(self.decoder)
 
-    def forward(self, image: Tensor) -> Any:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """The logits; in training with deep supervision those of every level, finest first."""
         size = image.shape[2:]
         ends = [(0, -length % self.stride) for length in reversed(size)]

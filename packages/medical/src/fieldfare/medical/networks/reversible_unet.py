@@ -9,7 +9,6 @@ norms and the joints between the levels follow the reversible U-Net they build o
 """
 
 import itertools
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,10 +88,9 @@ class ReversibleUNet(nn.Module):
     @property
     def stride(self) -> int:
         """Voxels of the input for each of the coarsest level."""
-        found: int = 2 ** (len(self.config.channels) - 1)
-        return found
+        return 1 << (len(self.config.channels) - 1)
 
-    def forward(self, image: Tensor) -> Any:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """The logits; in training with deep supervision those of every level, finest first."""
         size = image.shape[2:]
         x = self.stem(_continued(image, self.stride))

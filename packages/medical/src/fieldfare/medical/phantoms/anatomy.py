@@ -129,8 +129,8 @@ class Anatomy:
 
     def __getitem__(self, name: str) -> Field:
         """One tissue, (X, Y, Z)."""
-        found: Field = self.tissues[SHARES.index(name)]
-        return found
+        share: Field = self.tissues[SHARES.index(name)]
+        return share
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,10 @@ class Grid:
 
     def blur(self, field: Field, sigma: float) -> Field:
         """Gaussian blur by `sigma` mm; outside the box is 0."""
-        found: Field = ndimage.gaussian_filter(field, sigma / self.spacing, mode="constant", truncate=3)
-        return found
+        blurred: Field = ndimage.gaussian_filter(
+            field, sigma / self.spacing, mode="constant", truncate=3
+        )
+        return blurred
 
     def noise(self, rng: np.random.Generator, scale: float) -> Field:
         """Normal noise that changes over about `scale` mm: (X, Y, Z), mean 0, deviation 1.

@@ -116,7 +116,7 @@ def _brain_mask(rng: np.random.Generator, anatomy: Anatomy) -> NDArray[np.bool_]
     width = 3.0
     # The blurred brain falls by about 0.13 a millimetre where its edge was.
     level = 0.5 + rng.normal(0, 0.13) + rng.uniform(0, 0.12) * grid.noise(rng, 25)
-    mask = grid.blur(anatomy.brain, width) > np.clip(level, 0.12, 0.85)
+    mask: NDArray[np.bool_] = grid.blur(anatomy.brain, width) > np.clip(level, 0.12, 0.85)
     if rng.random() < 0.5:  # sulci that open to the outside are cut away
         outer = grid.blur(anatomy.brain, 4.0) < 0.93
         wet = anatomy["fluid"] > rng.uniform(0.5, 0.9)
@@ -129,8 +129,9 @@ def _brain_mask(rng: np.random.Generator, anatomy: Anatomy) -> NDArray[np.bool_]
         mask &= height > low + 14 + rng.uniform(0, 30)
     if rng.random() < 0.1:
         mask &= height < high - 14 - rng.uniform(0, 12)
-    found: NDArray[np.bool_] = mask | _left_over(rng, grid, mask) if rng.random() < 0.3 else mask
-    return found
+    if rng.random() < 0.3:
+        mask = mask | _left_over(rng, grid, mask)
+    return mask
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

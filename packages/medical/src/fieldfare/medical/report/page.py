@@ -5,28 +5,23 @@ A page carries its pictures, its style and, where asked for, the viewer niivue (
 itself; a content security policy in it forbids the browser to fetch anything else.
 """
 
-import base64
-import datetime
 import gzip
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from fieldfare.common.files import atomic_path, write_text
+from fieldfare.common.report import data_uri, render, versions
 from fieldfare.common.weights import ModelCard
 
-from .. import __version__
 from ..data.regions import SCHEMES, region_labels, scheme_labels
 from ..volumes.images import spacing_of
 from . import pictures, viewing
@@ -34,6 +29,9 @@ from .findings import DOUBT, SMALL_ML, in_words, measure
 from .scene import Scene, make_scene
 
 Array = NDArray[Any]
+
+FOOTER = "Not a medical device; for research only."
+VIEWER_FOOTER = " Its viewer is niivue 0.69.0 (BSD 2-Clause)."
 
 _HIDDEN_FACTS = ("case", "model", "warnings", "notice")
 
@@ -79,11 +77,22 @@ def write_report(
     findings = measure(seg, affine, scheme, probabilities)
     entropy = None
     if probabilities is not None:
-        entropy = _uri(pictures.to_bytes(pictures.draw_entropy(scene), "jpg"), "jpeg")
+        entropy = data_uri(pictures.to_bytes(pictures.draw_entropy(scene), "jpg"), "jpeg")
     names = {label: name for name, label in scheme_labels(scheme).items()}
-    page = _template().render(
-        case=facts.get("case", "unnamed case"),
-        model=facts.get("model") or (card.name if card else None),
+    model = facts.get("model") or (card.name if card else None)
+    about = [f"Model {model}"] * bool(model) + [_grid(seg.shape, affine)]
+    parts = _viewer(scene, scheme) if viewer else None
+    page = render(
+        __package__,
+        "report.html",
+        command="med-seg",
+        kind="Brain tumour segmentation",
+        title=facts.get("case", "unnamed case"),
+        about=about,
+        warnings=warnings,
+        footer=FOOTER + (VIEWER_FOOTER if viewer else ""),
+        scripts=parts["scripts"] if parts else (),
+        filters={"ml": _ml, "place": in_words},
         scheme=scheme,
         labels=[
             {
@@ -97,21 +106,21 @@ def write_report(
         region_labels=region_labels(scheme),
         findings=findings,
         certain=probabilities is not None,
-        warnings=warnings,
         planes=_layers(pictures.draw_planes, scene),
         series=_layers(pictures.draw_series, scene),
         entropy=entropy,
         card=card,
-        settings={name: shown(value) for name, value in facts.items() if name not in _HIDDEN_FACTS},
-        grid=_grid(seg.shape, affine),
-        versions=_versions(),
-        date=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
+        settings={
+            **{name: value for name, value in facts.items() if name not in _HIDDEN_FACTS},
+            "label_scheme": scheme,
+            "versions": versions("fieldfare-medical", "torch", "numpy", "nibabel"),
+        },
         numbers={"case": facts.get("case"), "label_scheme": scheme, **asdict(findings)},
         colours=pictures.COLOURS,
         names=pictures.NAMES,
         doubt=DOUBT,
         small_ml=SMALL_ML,
-        viewer=_viewer(scene, scheme) if viewer else None,
+        viewer=parts,
     )
     write_text(path, page)
 
@@ -130,29 +139,6 @@ def write_png(
         picture.convert("RGB").save(temporary, format="PNG")
 
 
-def shown(value: Any) -> str:
-    """A setting in words."""
-    if value is None or value == "" or value == [] or value == {}:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {shown(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(shown(item) for item in value)
-    return str(value)
-
-
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["ml"] = _ml
-    environment.filters["place"] = in_words
-    source = files(__package__).joinpath("templates", "report.html")
-    return environment.from_string(source.read_text(encoding="utf-8"))
-
-
 def _ml(value: float) -> str:
     if 0 < value < 0.01:
         return "< 0.01"
@@ -162,13 +148,9 @@ def _ml(value: float) -> str:
 def _layers(draw: Any, scene: Scene) -> dict[str, str]:
     """A sheet as two pictures of one size, so that a reader can take the outlines off."""
     return {
-        "images": _uri(pictures.to_bytes(draw(scene, outlines=False), "jpg"), "jpeg"),
-        "outlines": _uri(pictures.to_bytes(draw(scene, images=False), "png"), "png"),
+        "images": data_uri(pictures.to_bytes(draw(scene, outlines=False), "jpg"), "jpeg"),
+        "outlines": data_uri(pictures.to_bytes(draw(scene, images=False), "png"), "png"),
     }
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _viewer(scene: Scene, scheme: str) -> dict[str, Any]:
@@ -177,9 +159,7 @@ def _viewer(scene: Scene, scheme: str) -> dict[str, Any]:
     own = folder.joinpath("viewer.js").read_text(encoding="utf-8")
     licence = folder.joinpath("LICENSE.txt").read_text(encoding="utf-8")
     return {
-        # Such an end inside a script would end it for the browser.
-        "library": Markup(script.replace("</script", "<\\/script")),
-        "script": Markup(own),
+        "scripts": [script, own],
         "licence": Markup(licence.replace("--", "- -")),
         "data": viewing.viewer_data(scene, scheme),
     }
@@ -189,8 +169,3 @@ def _grid(shape: Sequence[int], affine: NDArray[np.float64]) -> str:
     size = " x ".join(map(str, shape))
     spacing = " x ".join(f"{value:.4g}" for value in spacing_of(affine))
     return f"{size} voxels of {spacing} mm, axes {''.join(nib.aff2axcodes(affine))}"
-
-
-def _versions() -> dict[str, str]:
-    parts = {name: metadata.version(name) for name in ("torch", "numpy", "nibabel")}
-    return {"fieldfare-medical": __version__, **parts, "python": platform.python_version()}

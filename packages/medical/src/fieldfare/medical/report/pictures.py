@@ -188,9 +188,8 @@ class _Cut:
     def __call__(self, volume: Array) -> Array:
         cut: list[Any] = [slice(None)] * 3
         cut[self.axis] = self.index
-        image = volume[tuple(cut)].T
-        found: Array = image if self.plane == "axial" else image[::-1]
-        return found
+        image: Array = volume[tuple(cut)].T
+        return image if self.plane == "axial" else image[::-1]
 
     @property
     def place(self) -> str:

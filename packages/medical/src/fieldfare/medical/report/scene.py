@@ -56,8 +56,8 @@ class Scene:
 
     def world(self, index: Sequence[float]) -> NDArray[np.float64]:
         """World mm (RAS+) of a voxel."""
-        found: NDArray[np.float64] = self.affine[:3, :3] @ np.asarray(index, float) + self.affine[:3, 3]
-        return found
+        affine = self.affine
+        return np.asarray(affine[:3, :3] @ np.asarray(index, float) + affine[:3, 3], np.float64)
 
 
 def make_scene(

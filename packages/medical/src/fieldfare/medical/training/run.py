@@ -164,7 +164,7 @@ def train(
         network = create_network(config, memory=memory)
     except ValueError as error:
         raise InputError(f"--memory {memory}: {error}") from None
-    stride = int(getattr(network, "stride", 1))
+    stride = network.stride
     if config.deep_supervision and any(side % stride for side in data.size):
         # Else the coarse maps reach beyond the patch, and their truth would be stretched.
         raise InputError(f"--patch-size: sides must be multiples of {stride}, got {data.size}")

@@ -160,7 +160,7 @@ def _nifti_image(
     values: Array, affine: NDArray[np.float64], source: Header | None
 ) -> nib.Nifti1Image:
     two = isinstance(source, nib.Nifti2Header) or max(values.shape) > 32767
-    kind = nib.Nifti2Image if two else nib.Nifti1Image
+    kind: type[nib.Nifti1Image] = nib.Nifti2Image if two else nib.Nifti1Image
     header = kind.header_class()
     header.set_data_dtype(values.dtype)
     header.set_data_shape(values.shape)

@@ -19,7 +19,6 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from numpy.typing import DTypeLike, NDArray
-from scipy.ndimage import affine_transform
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
@@ -246,6 +245,8 @@ def resample(volume: Volume, to: Volume, order: int = 1) -> Volume:
     Returns:
         Values in the type of `volume` with the affine and header of `to`.
     """
+    from scipy.ndimage import affine_transform  # slow to load; few grids differ
+
     between = np.linalg.inv(volume.affine) @ to.affine
     # grid-constant, unlike constant, has no jump at the border, where a rounding error of the
     # affine would empty whole faces of the image.
@@ -288,8 +289,7 @@ def from_canonical(data: Array, affine: NDArray[np.float64]) -> Array:
 def canonical_affine(affine: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.float64]:
     """The affine of what `to_canonical` gives for data of shape (X, Y, Z)."""
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL))
-    found: NDArray[np.float64] = affine @ inv_ornt_aff(turn, tuple(shape))
-    return found
+    return np.asarray(affine @ inv_ornt_aff(turn, tuple(shape)), np.float64)
 
 
 def _turn(affine: NDArray[np.float64]) -> tuple[list[int], list[bool]]:
