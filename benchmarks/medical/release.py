@@ -17,8 +17,7 @@ import tempfile
 from pathlib import Path
 
 from fieldfare.common import console
-from fieldfare.common.files import write_text
-from fieldfare.common.weights import Metric, load_model_file, save_model_file
+from fieldfare.common.weights import Metric, halved, load_model_file, save_with_page
 from fieldfare.medical import weights
 from fieldfare.medical.cli import main as med_seg
 from fieldfare.medical.evaluation.compare import agreement, evaluate_case
@@ -60,10 +59,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=280, help="Phantoms it was trained on.")
     options = parser.parse_args()
     card, tensors = load_model_file(options.model)
-    kept = {key: tensor.half() if tensor.ndim >= 4 else tensor for key, tensor in tensors.items()}
+    kept = halved(tensors)
     target = Path(weights.__file__).parent / f"{options.name}.safetensors"
     card = dataclasses.replace(card, name=options.name)
-    save_model_file(target, kept, card)  # what is measured is what is shipped
+    save_with_page(target, kept, card)  # what is measured is what is shipped
     metrics, shown = [], []
     for name in CASES:
         folder = options.data / name
@@ -97,8 +96,7 @@ def main() -> None:
         date=datetime.date.today().isoformat(),
         metrics=tuple(metrics),
     )
-    save_model_file(target, kept, card)
-    write_text(target.with_suffix(".md"), card.to_markdown())
+    save_with_page(target, kept, card)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from fieldfare.common import console
-from fieldfare.common.files import write_text
-from fieldfare.common.weights import Metric, load_model_file, save_model_file
+from fieldfare.common.weights import Metric, load_model_file, save_with_page
 from fieldfare.netsec import weights
 from fieldfare.netsec.cli import main as net_traffic
 
@@ -123,9 +122,7 @@ def main() -> None:
         metrics=tuple(metrics),
     )
     target = Path(weights.__file__).parent / f"{options.name}.safetensors"
-    save_model_file(target, tensors, card)
-    write_text(target.with_suffix(".md"), card.to_markdown())
-    print(target)
+    print(save_with_page(target, tensors, card))
 
 
 if __name__ == "__main__":

@@ -143,8 +143,10 @@ def fits(value: object, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(fits(value, kind) for kind in inner)
     if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
         kinds = [inner[0]] * len(value) if inner[1:] == (...,) else inner
-        return isinstance(value, tuple) and all(map(fits, value, kinds))
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
     if origin is Literal:
         return value in inner
     return hint is Any or type(value) is (type(None) if hint is None else hint)

@@ -19,7 +19,7 @@ from fieldfare.netsec.networks.architectures import architecture
 from fieldfare.netsec.networks.netfound import NetFoundConfig
 from fieldfare.netsec.networks.netmamba import NetMambaConfig
 from fieldfare.netsec.networks.netmamba.augmentation import augment
-from fieldfare.netsec.training import FineTuning, pretrain, train_classifier
+from fieldfare.netsec.training import FineTuning, Start, pretrain, train_classifier
 
 CONFIGS = {
     "netmamba": NetMambaConfig(
@@ -122,9 +122,10 @@ def test_pre_training_gives_an_encoder_to_begin_with(kind_name, labels, tmp_path
     ]
     assert losses[-1] < 0.9 * losses[0]
     settings = dataclasses.replace(SETTINGS, steps=1, learning_rate=1e-9, ema_decay=0.0)
+    start = Start(kind, config, network.state_dict(), tmp_path / "pre")
     tuned, _ = train_classifier(
         kind, config, load_flows(labels, quiet=True), FineTuning(HIDDEN), settings,
-        tmp_path / "tuned", start=network.state_dict(), quiet=True,
+        tmp_path / "tuned", start=start, quiet=True,
     )  # fmt: skip
     before, after = network.state_dict(), tuned.state_dict()
     shared = [key for key in after if key in before and "mbed" in key]

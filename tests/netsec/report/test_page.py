@@ -2,16 +2,13 @@
 """The report of a run: its sums, its timeline, and the page opened in a browser."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import urllib.parse
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from browser import Browser
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,9 +191,6 @@ def test_amounts_and_times_as_people_read_them():
     ]  # fmt: skip
 
 
-# Whom the browser calls for itself, whatever the page.
-BROWSER = ("google.com", "googleapis.com", "gvt1.com")
-
 CLICKS = """<script>
 const click = (name) => [...document.querySelectorAll("#flows thead button")]
   .find((button) => button.textContent === name).click();
@@ -212,52 +206,34 @@ document.body.insertAdjacentText("beforeend",
 </script></body>"""
 
 
-def browse(page: Path, *more: str) -> subprocess.CompletedProcess:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("NOT CHECKED: no chromium on PATH to open the report with")
-    command = [
-        *(chromium, "--headless", "--no-sandbox", "--hide-scrollbars", "--no-first-run"),
-        *("--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-        *("--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr"),
-        f"--user-data-dir={page.parent / 'profile'}",
-        *("--virtual-time-budget=10000", "--window-size=1300,1800", *more),
-        *("--dump-dom", page.as_uri()),
-    ]
-    environment = {**os.environ, "TZ": "UTC"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
-    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return done
-
-
-def test_a_browser_shows_the_page_without_network(tmp_path):
+def test_a_browser_shows_the_page_without_network(tmp_path: Path, browser: Browser) -> None:
     text = write(tmp_path, [table(450)], warnings=["one"])
-    assert "default-src 'none'" in text  # what is refused would be told in the console
     assert "script-src 'sha256-" in text
-    log, shot = tmp_path / "net.json", tmp_path / "shot.png"
-    done = browse(tmp_path / "report.html", f"--log-net-log={log}", f"--screenshot={shot}")
-    hosts = set()
-    for event in json.loads(log.read_text())["events"]:
-        url = urllib.parse.urlsplit(str(event.get("params", {}).get("url", "")))
-        if url.scheme in ("http", "https", "ws", "wss"):
-            hosts.add(url.hostname or "")
-    assert not [host for host in hosts if not host.endswith(BROWSER)]
-    assert 'data-state="ready"' in done.stdout
-    assert "450 flows, page 1 of 5" in done.stdout
-    assert done.stdout.count("<rect ") > 50
-    body = done.stdout.split("<tbody>")[-2]
+    opened = browser.open(tmp_path / "report.html", size=(1300, 1800))
+    assert not opened.said  # what is refused would be told in the console
+    assert not opened.hosts
+    assert 'data-state="ready"' in opened.dom
+    assert "450 flows, page 1 of 5" in opened.dom
+    assert opened.dom.count("<rect ") > 50
+    body = opened.dom.split("<tbody>")[-2]
     assert body.count("<tr>") == 100
-    assert "<b>" not in done.stdout
-    assert shot.stat().st_size > 50_000
+    assert "<b>" not in opened.dom
+    assert opened.picture.stat().st_size > 50_000
 
 
-def test_headings_sort_and_the_filter_filters(tmp_path):
+@pytest.mark.parametrize("width", [1300, 420])
+def test_nothing_is_cut_off(tmp_path: Path, browser: Browser, width: int) -> None:
+    write(tmp_path, [table(450)], warnings=["one"])
+    assert browser.cut_off(tmp_path / "report.html", width) == []
+
+
+def test_headings_sort_and_the_filter_filters(tmp_path: Path, browser: Browser) -> None:
     text = write(tmp_path, [table(450)])
     # The page itself runs no other script than its own.
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     page = tmp_path / "clicked.html"
     page.write_text(text.replace("</body>", CLICKS), encoding="utf-8")
-    told = re.search(r"CLICKED (\[.*?\])", browse(page).stdout)[1]
+    told = re.search(r"CLICKED (\[.*?\])", browser.open(page).dom)[1]
     most, least, named, status = json.loads(told.replace("&lt;", "<").replace("&gt;", ">"))
     assert most.endswith("456")
     assert least.endswith("7")

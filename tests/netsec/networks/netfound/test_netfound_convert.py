@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published checkpoints become model files; made-up ones of the published names and shapes."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -9,18 +10,16 @@ from safetensors.torch import save_file
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights import from_pretrained, load_model_file
+from fieldfare.netsec.networks import conversion
 from fieldfare.netsec.networks.netfound import (
     CONFIGS,
     NetFoundClassifier,
     NetFoundConfig,
     NetFoundPretraining,
 )
-from fieldfare.netsec.networks.netfound.convert import (
-    convert_checkpoint,
-    fill_shared,
-    infer_config,
-    load_backbone,
-)
+from fieldfare.netsec.networks.netfound.convert import PUBLISHED, fill_shared, load_backbone
+
+convert_checkpoint = functools.partial(conversion.convert_checkpoint, PUBLISHED)
 
 TINY = NetFoundConfig(16, 2, 4, 24, compat=True)
 SHARED = ("lm_head.decoder.weight", "lm_head.decoder.bias", ".layer.1.position_embeddings.weight")
@@ -78,7 +77,7 @@ def test_the_configuration_of_published_sizes_is_found_from_their_shapes(
     config = replace(CONFIGS[size], payload_tokens=payload_tokens, compat=True)
     with torch.device("meta"):
         tensors = NetFoundClassifier(config, 2).state_dict()
-    assert infer_config(tensors, tmp_path) == config
+    assert conversion.infer_config(PUBLISHED, tensors, tmp_path) == config
 
 
 def test_a_classifier_takes_the_backbone_of_a_pretrained_network(tmp_path):

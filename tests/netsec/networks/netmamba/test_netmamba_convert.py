@@ -2,18 +2,22 @@
 """Published NetMamba checkpoints become model files; made-up ones of their names and shapes."""
 
 import argparse
+import functools
 
 import pytest
 import torch
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights import from_pretrained, load_model_file
+from fieldfare.netsec.networks import conversion
 from fieldfare.netsec.networks.netmamba import (
     NetMambaClassifier,
     NetMambaConfig,
     NetMambaPretraining,
 )
-from fieldfare.netsec.networks.netmamba.convert import convert_checkpoint, load_encoder
+from fieldfare.netsec.networks.netmamba.convert import PUBLISHED, load_encoder
+
+convert_checkpoint = functools.partial(conversion.convert_checkpoint, PUBLISHED)
 
 TINY = NetMambaConfig(byte_length=64, embed_dim=32, depth=2)
 SPECIAL = NetMambaConfig(

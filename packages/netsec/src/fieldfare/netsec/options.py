@@ -1,112 +1,194 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of net-traffic that several verbs share; nothing heavy is imported here."""
+"""The options of net-traffic's verbs; nothing heavy is imported here."""
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from fieldfare.common import console
+from fieldfare.common.console import shared
 
+DEFAULT_MODEL = "netmamba_small"
+ARCHITECTURES = ("netmamba", "netfound")
 PRESETS = (
     "netmamba/small", "netmamba/base", "netfound/tiny", "netfound/small", "netfound/base",
     "netfound/large",
 )  # fmt: skip
+FORMATS = ("parquet", "csv", "jsonl")
 
-_CAPTURE = (
-    click.option("--interface", metavar="NAME", help="Listen to this interface (Linux) instead."),
-    click.option("--follow", is_flag=True, help="Wait for the last capture to grow; Ctrl-C ends."),
-    click.option(
-        "--idle-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureOptions:
+    """Where packets come from, and what makes a flow."""
+
+    interface: str | None = console.option(
+        metavar="NAME", help="Listen to this interface (Linux) instead."
+    )
+    follow: bool = console.option(
+        is_flag=True, help="Wait for the last capture to grow; Ctrl-C ends."
+    )
+    idle_timeout: float = console.option(
+        type=console.POSITIVE,
         default=120.0,
-        show_default=True,
         help="Seconds without a packet after which a flow is over.",
-    ),
-    click.option(
-        "--active-timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        default=1800.0,
-        show_default=True,
-        help="Seconds after which a flow is cut.",
-    ),
-    click.option("--directed", is_flag=True, help="A flow for each direction, not one for both."),
-    click.option(
-        "--decapsulate", is_flag=True, help="Look into IP-in-IP, 6in4, GRE and VXLAN tunnels."
-    ),
-    click.option(
-        "--max-flows",
+    )
+    active_timeout: float = console.option(
+        type=console.POSITIVE, default=1800.0, help="Seconds after which a flow is cut."
+    )
+    directed: bool = console.option(
+        is_flag=True, help="A flow for each direction, not one for both."
+    )
+    decapsulate: bool = console.option(
+        is_flag=True, help="Look into IP-in-IP, 6in4, GRE and VXLAN tunnels."
+    )
+    max_flows: int = console.option(
         type=click.IntRange(1, 1 << 30),
         default=1_000_000,
-        show_default=True,
         help="Held at a time; beyond, those longest without a packet are cut and counted.",
-    ),
-)
-
-
-def capture_options(command: Any) -> Any:
-    """Where packets come from, and what makes a flow."""
-    for option in reversed(_CAPTURE):
-        command = option(command)
-    return command
-
-
-show_option = click.option(
-    "--show",
-    multiple=True,
-    type=click.Choice(["ports", "ttl", "addresses", "numbers", "checksums"]),
-    help="Let the model see this field, if it was trained with and without; repeatable.",
-)
-
-first_packets_option = click.option(
-    "--first-packets",
-    type=console.Numbers(int),
-    help="Also score after the first 1,2,... packets of each flow.",
-)
-
-
-def training_options(steps: int, batch: int, learning_rate: float) -> Any:
-    """Of `train` and `pretrain`."""
-    found = (
-        click.option(
-            "--preset",
-            type=click.Choice(PRESETS),
-            show_default=PRESETS[0],
-            help="The fresh network.",
-        ),
-        click.option(
-            "--hide",
-            default="addresses,ttl,numbers,checksums",
-            show_default=True,
-            help="Fields that the network never sees; also ports, or none.",
-        ),
-        click.option(
-            "--optional",
-            default="ports",
-            show_default=True,
-            help="Fields shown in one batch of four only, to be shown or hidden later; or none.",
-        ),
-        click.option(
-            "--steps", type=click.IntRange(min=1), default=steps, show_default=True, help="Steps."
-        ),
-        click.option(
-            "--batch",
-            type=click.IntRange(min=1),
-            default=batch,
-            show_default=True,
-            help="Flows a step.",
-        ),
-        click.option(
-            "--learning-rate",
-            type=float,
-            default=learning_rate,
-            show_default=True,
-            help="Peak of the cosine.",
-        ),
     )
 
-    def decorate(command: Any) -> Any:
-        for option in reversed(found):
-            command = option(command)
-        return command
 
-    return decorate
+@dataclass(frozen=True, kw_only=True)
+class FlowsOptions(CaptureOptions, shared.ManyOptions):
+    """Of `flows`."""
+
+    format: str = console.option(
+        type=click.Choice(FORMATS),
+        default="parquet",
+        help="Of the tables in a folder; that of one table follows the name of OUTPUT.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """What the model is let see."""
+
+    show: tuple[str, ...] = console.option(
+        multiple=True,
+        type=click.Choice(["ports", "ttl", "addresses", "numbers", "checksums"]),
+        help="Let the model see this field, if it was trained with and without; repeatable.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions):
+    """Of `infer`."""
+
+    model: str = shared.model_option(DEFAULT_MODEL)
+    report: Path | None = console.option(
+        type=console.FILE, help="Also write a page on the flows: *.html."
+    )
+    unknown_below: float | None = console.option(
+        type=console.SHARE,
+        help="Label flows of less confidence `unknown`; eval tells which values suit. "
+        "[default: off]",
+    )
+    first_packets: tuple[int] | None = console.option(
+        type=console.Numbers(int, 1),
+        help="Look at no more than this many packets of a flow. [default: as in training]",
+    )
+    early: int | None = console.option(
+        type=click.IntRange(1, 1 << 16),
+        metavar="K",
+        help="Write a flow at its K-th packet, with its counts until then, and not at its end.",
+    )
+    embeddings: bool = console.option(
+        is_flag=True, help="Also write the model's vector of each flow."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """What is trained, and what it never sees."""
+
+    preset: str | None = console.option(
+        type=click.Choice(PRESETS), show_default=PRESETS[0], help="The fresh network."
+    )
+    hide: str = console.option(
+        default="addresses,ttl,numbers,checksums",
+        help="Fields that the network never sees; also ports, or none.",
+    )
+    optional: str = console.option(
+        default="ports",
+        help="Fields shown in one batch of four only, to be shown or hidden later; or none.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(NetworkOptions, shared.TrainingOptions):
+    """Of `train`."""
+
+    captures: Path | None = console.option(
+        type=console.FILE, help="Folder of the captures. [default: of LABELS.csv]"
+    )
+    init: str | None = console.option(
+        metavar="NAME|PATH",
+        help="Begin with the encoder of this model, in its size, instead of a preset.",
+    )
+    steps: int = console.option(type=click.IntRange(min=1), default=3000, help="Steps.")
+    batch: int = console.option(type=click.IntRange(min=1), default=32, help="Flows a step.")
+    learning_rate: float = console.option(type=float, default=2e-3, help="Peak of the cosine.")
+    shots: int | None = console.option(
+        type=click.IntRange(min=1), help="Train on so many flows a class. [default: all]"
+    )
+    balance: float = console.option(
+        type=console.SHARE,
+        default=0.5,
+        help="Weight of classes in the loss: 0 by their flows, 1 all alike.",
+    )
+    smoothing: float = console.option(
+        type=click.FloatRange(0, 0.9), default=0.05, help="Of the labels."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions(NetworkOptions, shared.RunOptions):
+    """Of `pretrain`."""
+
+    batch: int = console.option(type=click.IntRange(min=1), default=64, help="Flows a step.")
+    learning_rate: float = console.option(type=float, default=2e-3, help="Peak of the cosine.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(ShowOptions, shared.ReportOptions):
+    """Of `eval`."""
+
+    model: str = shared.model_option(DEFAULT_MODEL)
+    captures: Path | None = console.option(
+        type=console.FILE, help="Folder of the captures. [default: of LABELS.csv]"
+    )
+    split: str = console.option(default="test", help="Which rows to score.")
+    trees: bool = console.option(is_flag=True, help="Also fit and score 400 extra-trees.")
+    first_packets: tuple[int, ...] | None = console.option(
+        type=console.Numbers(int),
+        help="Also score after the first 1,2,... packets of each flow.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(shared.BenchOptions):
+    """Of `bench`."""
+
+    model: str = shared.model_option(DEFAULT_MODEL)
+    batch: int = console.option(type=click.IntRange(min=1), default=256, help="Flows a call.")
+    repeats: int = console.option(type=click.IntRange(min=2), default=10, help="Timed calls.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(shared.ExportOptions):
+    """Of `export`."""
+
+    model: str = shared.model_option(DEFAULT_MODEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(shared.ConvertOptions):
+    """Of `convert`."""
+
+    architecture: str = console.option(
+        type=click.Choice(ARCHITECTURES), required=True, help="What CHECKPOINT is of."
+    )
+    classes: str | None = console.option(
+        help="Names of a fine-tuned checkpoint's classes, in order: A,B,..."
+    )

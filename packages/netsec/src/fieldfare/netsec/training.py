@@ -17,14 +17,15 @@ from torch.utils.data import Dataset
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw, TrainSettings, fit
+from fieldfare.common.weights import load_model_file, locate
 
 from .capture import FlowBatch
 from .data.dataset import LabelledFlows, class_weights, few_shot
 from .data.masking import mask
 from .evaluation.scores import score
 from .inference.calibration import fit_temperature
-from .inference.classifier import run
-from .networks.architectures import Architecture, Inputs
+from .inference.classifier import ClassifierConfig, run
+from .networks.architectures import TASK, Architecture, Inputs, architecture
 
 SHOWN_EVERY = 4
 """Batches of which one shows what is optional. Ports are easy to learn and need few."""
@@ -58,7 +59,7 @@ class _Draws(Dataset[tuple[int, int]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, draw: Draw) -> tuple[int, int]:  # type: ignore[override]
+    def __getitem__(self, draw: Draw) -> tuple[int, int]:
         return draw.index, int(draw.rng().integers(2**62))
 
 
@@ -83,6 +84,41 @@ class _Variants:
         return self.inputs[-1 if shown else 0].batch(rows)
 
 
+@dataclass(frozen=True)
+class Start:
+    """A pre-trained or fine-tuned model to begin with.
+
+    Attributes:
+        kind: its architecture.
+        config: of its network.
+        tensors: of its network.
+        path: of its file.
+    """
+
+    kind: Architecture
+    config: Any
+    tensors: Mapping[str, Tensor]
+    path: Path
+
+
+def load_start(name_or_path: str) -> Start:
+    """A packaged model by name or a model file by path.
+
+    Raises:
+        InputError: no such model, or one of another task.
+    """
+    path = locate(name_or_path, TASK)
+    card, tensors = load_model_file(path)
+    if card.task != TASK:
+        raise InputError(f"{path}: is a {card.task} model; this needs one of {TASK}")
+    try:
+        described = ClassifierConfig.from_card(card.config)
+        kind = architecture(described.architecture)
+        return Start(kind, kind.read_config(described.network), tensors, path)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its card describes no usable network: {error}") from None
+
+
 def train_classifier(
     kind: Architecture,
     config: Any,
@@ -91,15 +127,13 @@ def train_classifier(
     settings: TrainSettings,
     folder: Path,
     *,
-    start: Mapping[str, Tensor] | None = None,
-    start_path: Path | None = None,
+    start: Start | None = None,
     quiet: bool = False,
 ) -> tuple[nn.Module, float | None]:
     """Train on the split train; choose nothing, but measure, on val.
 
     Args:
-        start: tensors of a pre-trained or fine-tuned network whose encoder to begin with.
-        start_path: of these, for messages.
+        start: a model whose encoder to begin with.
         folder: receives checkpoint, log and curve; a run resumes from it.
 
     Returns:
@@ -117,7 +151,7 @@ def train_classifier(
     torch.manual_seed(settings.seed)
     network = kind.classifier(config, len(data.classes))
     if start is not None:
-        kind.load_encoder(network, start, start_path or Path("the pre-trained model"))
+        kind.load_encoder(network, start.tensors, start.path)
     settings = dataclasses.replace(
         settings, identity=_identity(network, [dataclasses.asdict(how), config.to_dict()], train)
     )

@@ -3,7 +3,7 @@
 
 from .batches import FirstPackets, FlowBatch, to_table
 from .flows import FlowCounts, FlowStream, read_flows
-from .table import FlowOptions
+from .table import FlowOptions, Kept
 
 __all__ = [
     "FirstPackets",
@@ -11,6 +11,7 @@ __all__ = [
     "FlowCounts",
     "FlowOptions",
     "FlowStream",
+    "Kept",
     "read_flows",
     "to_table",
 ]

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import flow_state as fs
+from .arrow import number_array, text_array
 from .table import EndedFlows
 
 
@@ -173,16 +174,16 @@ def to_table(batch: FlowBatch) -> pa.Table:
     float64 keeps a time of this century to a quarter of a microsecond.
     """
     columns = {
-        "src_ip": pa.array(address_text(batch.src_ip, batch.family), pa.string()),
-        "src_port": pa.array(batch.src_port),
-        "dst_ip": pa.array(address_text(batch.dst_ip, batch.family), pa.string()),
-        "dst_port": pa.array(batch.dst_port),
-        "protocol": pa.array(batch.protocol),
-        "start": pa.array(to_seconds(batch.start)),
-        "end": pa.array(to_seconds(batch.end)),
-        "packets_fwd": pa.array(batch.packets_fwd),
-        "packets_bwd": pa.array(batch.packets_bwd),
-        "bytes_fwd": pa.array(batch.bytes_fwd),
-        "bytes_bwd": pa.array(batch.bytes_bwd),
+        "src_ip": text_array(address_text(batch.src_ip, batch.family)),
+        "src_port": number_array(batch.src_port),
+        "dst_ip": text_array(address_text(batch.dst_ip, batch.family)),
+        "dst_port": number_array(batch.dst_port),
+        "protocol": number_array(batch.protocol),
+        "start": number_array(to_seconds(batch.start)),
+        "end": number_array(to_seconds(batch.end)),
+        "packets_fwd": number_array(batch.packets_fwd),
+        "packets_bwd": number_array(batch.packets_bwd),
+        "bytes_fwd": number_array(batch.bytes_fwd),
+        "bytes_bwd": number_array(batch.bytes_bwd),
     }
     return pa.table(columns)

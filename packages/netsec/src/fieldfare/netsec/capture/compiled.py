@@ -13,9 +13,9 @@ import contextlib
 import hashlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -27,6 +27,9 @@ except ImportError:  # the fallback is 50 to 100 times slower but gives the same
 
 COMPILED = numba is not None and os.environ.get("FIELDFARE_PURE_PYTHON") != "1"
 """Whether functions marked `@compiled` are machine code."""
+
+Octets = Sequence[int]
+"""What `view` gives of an array of uint8."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -54,14 +57,12 @@ def compiled(function: Function) -> Function:
         dispatcher: Any = numba.njit(cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=2)
-        found: Function = numba.njit(function)
-        return found
+        return cast(Function, numba.njit(function))
     # numba takes a cached function as fresh while its own file is unchanged, even where a function
     # that it calls has changed in another file.
     with contextlib.suppress(AttributeError):
         dispatcher._cache._cache_file._source_stamp = _STAMP
-    found: Function = dispatcher
-    return found
+    return cast(Function, dispatcher)
 
 
 def view(array: np.ndarray) -> Any:

@@ -4,7 +4,8 @@
 Sources: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from .sources import ByteSource
 CHUNK = 1 << 20
 """Bytes read at a time: as large as a second-level cache, so that a record is still in it when its
 flow is looked up (4 MiB is a fifth slower)."""
+_GLANCE = 1 << 16
 _RECORDS = 4096
 _MOST_INTERFACES = 65_536
 
@@ -85,7 +87,7 @@ class PacketReader:
         self._at = self._end = 0
         self._records = np.empty((_RECORDS, scan.RECORD_FIELDS), np.int64)
 
-    def __iter__(self) -> Iterator[Packets]:
+    def __iter__(self) -> Generator[Packets, None, None]:
         try:
             self._counts.captures += 1
             magic = yield from self._need(4)
@@ -238,6 +240,16 @@ class _Pcapng:
         self._known += 1
         reader._at += length
         return True
+
+
+def first_link(source: ByteSource) -> int | None:
+    """The link type of a capture's first packet, None where it has none; the source is closed.
+
+    Raises:
+        InputError: as of `PacketReader`.
+    """
+    with contextlib.closing(iter(PacketReader(source, ReadCounts(), chunk=_GLANCE))) as reader:
+        return next((int(p.records[0, scan.LINK]) for p in reader if p.used), None)
 
 
 def _number(part: np.ndarray | bytes, order: Any, *, signed: bool = False) -> int:

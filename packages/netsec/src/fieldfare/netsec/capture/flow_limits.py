@@ -68,12 +68,11 @@ def end_all(state: FlowState, reason: int) -> int:
 def longest_quiet(state: FlowState, spared: int) -> int:
     """The flow to evict: a closed one if any, else that with the oldest packet; or NONE."""
     for head in (fs.HEAD_CLOSED, fs.HEAD_OPEN):
-        slot = state.registers[head]
+        slot: int = state.registers[head]
         if slot == spared and slot != fs.NONE:
             slot = state.links[slot, fs.NEXT]
         if slot != fs.NONE:
-            found: int = slot
-            return found
+            return slot
     return fs.NONE
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from . import flow_limits as limits
 from . import flow_state as fs
 from . import headers
-from .compiled import compiled
+from .compiled import Octets, compiled
 from .flow_state import FlowState
 from .fragments import join_fragment, mix
 from .frames import DAMAGED, NOT_IP, OK
@@ -52,7 +52,13 @@ def make_hash(key: Any, secret: int) -> int:
 
 @compiled
 def keep_packet(
-    state: FlowState, slot: int, buffer: Any, packet: Any, time: int, backward: int, settings: Any
+    state: FlowState,
+    slot: int,
+    buffer: Octets,
+    packet: Any,
+    time: int,
+    backward: int,
+    settings: Any,
 ) -> None:
     """Copy a packet's first bytes to a place, which must be free."""
     registers, links, kept = state.registers, state.links, state.kept
@@ -102,7 +108,7 @@ def note_tcp_end(state: FlowState, slot: int, flags: int, backward: int, directe
 
 @compiled
 def add_packet(
-    state: FlowState, buffer: Any, packet: Any, time: int, key: Any, settings: Any
+    state: FlowState, buffer: Octets, packet: Any, time: int, key: Any, settings: Any
 ) -> int:
     """Count a dissected packet for its flow; READY, or what is needed before it can be."""
     directed = settings[limits.DIRECTED] != 0
@@ -166,7 +172,7 @@ def add_packet(
 
 @compiled
 def run(
-    state: FlowState, buffer: Any, records: Any, begin: int, count: int,
+    state: FlowState, buffer: Octets, records: Any, begin: int, count: int,
     fragments: Any, packet: Any, key: Any, settings: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Take packets up until all are counted or something is needed first.

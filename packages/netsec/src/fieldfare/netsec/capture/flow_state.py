@@ -107,15 +107,14 @@ def append(state: FlowState, slot: int) -> None:
 @compiled
 def find(state: FlowState, key: Any, digest: int) -> int:
     """The slot of a key, or NONE."""
-    slot = state.buckets[digest & (len(state.buckets) - 1)]
+    slot: int = state.buckets[digest & (len(state.buckets) - 1)]
     while slot != NONE:
         if state.hashes[slot] == digest:
             same = True
             for word in range(KEY_WORDS):
                 same = same and state.keys[slot, word] == key[word]
             if same:
-                found: int = slot
-                return found
+                return slot
         slot = state.links[slot, CHAIN]
     return NONE
 
@@ -150,7 +149,7 @@ def end_flow(state: FlowState, slot: int, reason: int) -> None:
 def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int) -> int:
     """Give a new flow a slot, which must be free; the slot."""
     links, registers, totals = state.links, state.registers, state.totals
-    slot = registers[FREE_SLOT]
+    slot: int = registers[FREE_SLOT]
     if slot == NONE:
         slot = registers[USED_SLOTS]
         registers[USED_SLOTS] += 1
@@ -176,8 +175,7 @@ def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int)
     append(state, slot)
     registers[LIVE] += 1
     registers[MOST_LIVE] = max(registers[MOST_LIVE], registers[LIVE])
-    found: int = slot
-    return found
+    return slot
 
 
 @compiled

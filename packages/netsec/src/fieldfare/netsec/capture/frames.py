@@ -4,10 +4,8 @@
 No byte at or beyond the end that a caller names is read, whatever the headers claim.
 """
 
-from typing import Any
-
 from . import links
-from .compiled import compiled
+from .compiled import Octets, compiled
 from .links import TYPE_IPV4, TYPE_IPV6
 
 OK, NOT_IP, DAMAGED, UNSUPPORTED = 0, 1, 2, 3
@@ -17,21 +15,20 @@ _MOST_TAGS = 16
 
 
 @compiled
-def u16(buffer: Any, at: int) -> int:
+def u16(buffer: Octets, at: int) -> int:
     """Big-endian 16 bits."""
     # No shifts: numba gives them an unsigned type, and makes a float of that and a signed one.
-    found: int = buffer[at] * 256 + buffer[at + 1]
-    return found
+    return buffer[at] * 256 + buffer[at + 1]
 
 
 @compiled
-def u32(buffer: Any, at: int) -> int:
+def u32(buffer: Octets, at: int) -> int:
     """Big-endian 32 bits."""
     return u16(buffer, at) * 65536 + u16(buffer, at + 2)
 
 
 @compiled
-def by_version(buffer: Any, at: int, end: int) -> int:
+def by_version(buffer: Octets, at: int, end: int) -> int:
     """The Ethernet type that the first four bits stand for; 0 for neither version of IP."""
     if at >= end:
         return 0
@@ -40,7 +37,7 @@ def by_version(buffer: Any, at: int, end: int) -> int:
 
 
 @compiled
-def skip_tags(buffer: Any, at: int, end: int, kind: int) -> tuple[int, int, int]:
+def skip_tags(buffer: Octets, at: int, end: int, kind: int) -> tuple[int, int, int]:
     """Step over VLAN tags, MPLS labels, PPPoE and LLC/SNAP to the network layer.
 
     Returns:
@@ -82,7 +79,7 @@ def skip_tags(buffer: Any, at: int, end: int, kind: int) -> tuple[int, int, int]
 
 
 @compiled
-def find_network(buffer: Any, at: int, end: int, link: int) -> tuple[int, int, int]:
+def find_network(buffer: Octets, at: int, end: int, link: int) -> tuple[int, int, int]:
     """Step over the link layer.
 
     Returns:

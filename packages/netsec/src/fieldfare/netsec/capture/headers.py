@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from .compiled import compiled
+from .compiled import Octets, compiled
 from .frames import DAMAGED, OK, u16, u32
 from .links import TYPE_IPV4
 
@@ -38,7 +38,7 @@ def has_ports(protocol: int) -> bool:
 
 
 @compiled
-def read_ip(buffer: Any, at: int, end: int, wire_end: int, kind: int, packet: Any) -> int:
+def read_ip(buffer: Octets, at: int, end: int, wire_end: int, kind: int, packet: Any) -> int:
     """Read one IP header, its extensions and the transport header behind it into `packet`.
 
     Args:
@@ -66,7 +66,7 @@ def read_ip(buffer: Any, at: int, end: int, wire_end: int, kind: int, packet: An
 
 
 @compiled
-def read_ipv4(buffer: Any, at: int, end: int, wire_end: int, packet: Any) -> int:
+def read_ipv4(buffer: Octets, at: int, end: int, wire_end: int, packet: Any) -> int:
     """The IPv4 header (RFC 791); the offset of what follows, -1 when damaged."""
     if end - at < 20 or buffer[at] // 16 != 4:
         return -1
@@ -99,7 +99,7 @@ def read_ipv4(buffer: Any, at: int, end: int, wire_end: int, packet: Any) -> int
 
 
 @compiled
-def read_ipv6(buffer: Any, at: int, end: int, wire_end: int, packet: Any) -> int:
+def read_ipv6(buffer: Octets, at: int, end: int, wire_end: int, packet: Any) -> int:
     """The IPv6 header and its extensions (RFC 8200); the offset behind them, -1 when damaged."""
     if end - at < 40 or buffer[at] // 16 != 6:
         return -1
@@ -146,7 +146,7 @@ def read_ipv6(buffer: Any, at: int, end: int, wire_end: int, packet: Any) -> int
 
 
 @compiled
-def read_transport(buffer: Any, at: int, packet: Any) -> int:
+def read_transport(buffer: Octets, at: int, packet: Any) -> int:
     """Ports, TCP flags and where the payload begins; DAMAGED when the ports are out of reach."""
     end = packet[END]
     protocol = packet[PROTOCOL]

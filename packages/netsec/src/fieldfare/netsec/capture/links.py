@@ -18,6 +18,20 @@ SLL2 = 276
 NATIVE = frozenset({NULL, ETHERNET, RAW_BSD, RAW_OPENBSD, RAW, LOOP, SLL, IPV4, IPV6, SLL2})
 """Link types read by the compiled pass; all others go through scapy."""
 
+NAMES = {
+    NULL: "BSD loopback",
+    ETHERNET: "Ethernet",
+    RAW_BSD: "raw IP",
+    RAW_OPENBSD: "raw IP",
+    RAW: "raw IP",
+    LOOP: "OpenBSD loopback",
+    SLL: "Linux SLL",
+    IPV4: "raw IPv4",
+    IPV6: "raw IPv6",
+    SLL2: "Linux SLL2",
+}
+"""As people know them."""
+
 UNKNOWN = -1
 """A record whose link type cannot be read at all."""
 

@@ -107,6 +107,5 @@ def _timestamp(extra: list[tuple[int, int, bytes]]) -> int:
     for level, kind, value in extra:
         if level == socket.SOL_SOCKET and kind == _TIMESTAMP_NS and len(value) == 16:
             seconds, nanoseconds = struct.unpack("qq", value)
-            found: int = seconds * 1_000_000_000 + nanoseconds
-            return found
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return time.time_ns()

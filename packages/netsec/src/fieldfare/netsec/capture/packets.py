@@ -6,7 +6,7 @@ Sources: IP in IP RFC 2003, 6in4 RFC 4213, GRE RFC 2784 and 2890, VXLAN RFC 7348
 
 from typing import Any
 
-from .compiled import compiled
+from .compiled import Octets, compiled
 from .frames import DAMAGED, NOT_IP, OK, find_network, skip_tags, u16
 from .headers import (
     BYTES,
@@ -29,7 +29,7 @@ _MOST_TUNNELS = 4
 
 
 @compiled
-def find_inner(buffer: Any, packet: Any) -> tuple[int, int, int]:
+def find_inner(buffer: Octets, packet: Any) -> tuple[int, int, int]:
     """Where the IP packet inside a tunnel packet begins.
 
     Args:
@@ -70,7 +70,7 @@ def find_inner(buffer: Any, packet: Any) -> tuple[int, int, int]:
 
 @compiled
 def dissect(
-    buffer: Any, at: int, captured: int, wire: int, link: int, decapsulate: bool, packet: Any
+    buffer: Octets, at: int, captured: int, wire: int, link: int, decapsulate: bool, packet: Any
 ) -> int:
     """Read one record of a capture.
 

@@ -6,7 +6,7 @@ Sources: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 
 from typing import Any
 
-from .compiled import compiled
+from .compiled import Octets, compiled
 from .frames import u16, u32
 from .links import UNKNOWN
 
@@ -41,7 +41,7 @@ _SECTION_BLOCK = 0x0A0D0D0A
 
 
 @compiled
-def word(buffer: Any, at: int, big: bool) -> int:
+def word(buffer: Octets, at: int, big: bool) -> int:
     """32 bits in the byte order of the file."""
     if big:
         return u32(buffer, at)
@@ -49,12 +49,11 @@ def word(buffer: Any, at: int, big: bool) -> int:
 
 
 @compiled
-def half(buffer: Any, at: int, big: bool) -> int:
+def half(buffer: Octets, at: int, big: bool) -> int:
     """16 bits in the byte order of the file."""
     if big:
         return u16(buffer, at)
-    found: int = buffer[at + 1] * 256 + buffer[at]
-    return found
+    return buffer[at + 1] * 256 + buffer[at]
 
 
 @compiled
@@ -69,7 +68,7 @@ def put(records: Any, row: int, at: int, captured: int, wire: int, time: int, li
 
 @compiled
 def scan_pcap(
-    buffer: Any, at: int, end: int, big: bool, nano: bool, link: int, records: Any
+    buffer: Octets, at: int, end: int, big: bool, nano: bool, link: int, records: Any
 ) -> tuple[int, int, int]:
     """Find the records of a pcap file from a record's first byte on.
 
@@ -133,7 +132,14 @@ def to_nanoseconds(high: int, low: int, base: int, exponent: int, offset: int) -
 
 @compiled
 def scan_pcapng(
-    buffer: Any, at: int, end: int, big: bool, interfaces: Any, known: int, state: Any, records: Any
+    buffer: Octets,
+    at: int,
+    end: int,
+    big: bool,
+    interfaces: Any,
+    known: int,
+    state: Any,
+    records: Any,
 ) -> tuple[int, int, int]:
     """Find the packets of a pcapng file from a block's first byte on.
 
@@ -174,7 +180,7 @@ def scan_pcapng(
 
 @compiled
 def read_block(
-    buffer: Any, at: int, kind: int, length: int, big: bool,
+    buffer: Octets, at: int, kind: int, length: int, big: bool,
     interfaces: Any, known: int, state: Any, records: Any, row: int,
 ) -> int:  # fmt: skip
     """Write the packet of one block, if it holds one, to a row; how many were written."""

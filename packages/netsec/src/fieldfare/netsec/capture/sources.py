@@ -130,7 +130,7 @@ class StreamSource:
         if self._pipe is not None and not select.select([self._pipe], [], [], _PAUSE)[0]:
             return None
         try:
-            taken = self._stream.readinto1(buffer)
+            taken: int = self._stream.readinto1(buffer)
         except self._errors:
             self.damaged = True
             return 0
@@ -145,8 +145,7 @@ class StreamSource:
         if taken == 0 and self._follow:
             time.sleep(_PAUSE)
             return None
-        found: int | None = taken
-        return found
+        return taken
 
     def stop(self) -> None:
         """Wait no longer for the file to grow."""

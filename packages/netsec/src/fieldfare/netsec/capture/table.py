@@ -5,7 +5,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -85,6 +85,14 @@ class FlowOptions:
         """Kept packets that fit in `max_kept_mb`; at least one flow's."""
         places = int(self.max_kept_mb * 1e6) // (self.kept_width + _KEPT_OVERHEAD)
         return max(self.keep_packets, places)
+
+
+class Kept(TypedDict):
+    """What a network needs kept of packets: these fields of `FlowOptions`."""
+
+    keep_packets: int
+    keep_header: int
+    keep_payload: int
 
 
 class EndedFlows(NamedTuple):

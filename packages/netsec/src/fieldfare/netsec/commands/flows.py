@@ -1,25 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """net-traffic flows."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ..capture import to_table
-from ..data.flow_files import FLOW_SCHEMA, check_table, open_table
+from fieldfare.common import batch
+
+from ..data.flow_files import write_flows
 from ..data.recordings import describe, open_recording, tell, told_of_compiling
+from ..options import FlowsOptions
+from . import tables
 
 
-def flows(captures: Sequence[str], output: Path, options: Mapping[str, Any]) -> None:
+def flows(captures: Sequence[Path], options: FlowsOptions) -> None:
     """Write the flows as they end, and tell what became of the packets."""
-    check_table(output, options)
-    count = 0
-    with (
-        told_of_compiling(quiet=options["quiet"]),
-        open_recording(captures, options) as stream,
-        open_table(output, FLOW_SCHEMA) as table,
-    ):
-        for batch in stream:
-            table.write(to_table(batch))
-            count += len(batch)
-    tell(output, {"flows": count}, describe(stream.counts), options)
+    if tables.goes_to_folder(captures, options):
+        tables.write_each(captures, functools.partial(_make_worker, options), options, settings={})
+        return
+    tables.check_recording(captures, options)
+    if options.dry_run:
+        tables.show_recording(captures, options)
+        return
+    with told_of_compiling(quiet=options.quiet):
+        count, counts = _write(captures, options.output, options)
+    tell({"flows": count}, counts, options)
+
+
+def _write(
+    captures: Sequence[Path], target: Path, options: FlowsOptions
+) -> tuple[int, dict[str, int]]:
+    """How many flows there are, and what became of the packets."""
+    with open_recording(captures, options) as stream:
+        count = write_flows(stream, target)
+    return count, describe(stream.counts)
+
+
+def _make_worker(options: FlowsOptions) -> batch.Process:
+    """The returned function writes the flows of one capture."""
+
+    def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, int]:
+        count, counts = _write(item.inputs, temporaries[0], options)
+        return {"flows": count, **counts}
+
+    return process

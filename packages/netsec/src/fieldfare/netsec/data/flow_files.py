@@ -3,17 +3,17 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TextIO
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.files import atomic_path, check_output
+from fieldfare.common.files import atomic_path
+
+from ..capture import FlowBatch, to_table
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
@@ -37,6 +37,19 @@ FLOW_SCHEMA = pa.schema(
 )
 """Of `capture.to_table`."""
 
+LABEL_SCHEMA = pa.schema(
+    [
+        ("label", pa.string()),
+        ("probability", pa.float64()),
+        ("confidence", pa.float64()),
+        ("model", pa.string()),
+    ]
+)
+"""Of what a classifier adds."""
+
+UNKNOWN = "unknown"
+"""The label of a flow that no class fits."""
+
 ROW_GROUP = 65_536
 
 
@@ -47,26 +60,20 @@ class TableWriter(Protocol):
         """Append rows."""
 
 
-def check_table(path: Path, options: Mapping[str, Any]) -> None:
-    """Refuse a table that cannot be written, before any work is done.
+def check_table(path: Path) -> None:
+    """Refuse the name of a table that cannot be written, before any work is done.
 
     Args:
         path: a file, or `STANDARD_OUTPUT`.
-        options: of the command: overwrite, as_json.
 
     Raises:
-        InputError: no known ending, or what `files.check_output` refuses; JSON for two on stdout.
+        InputError: no known ending.
     """
-    if path == STANDARD_OUTPUT:
-        if options["as_json"]:
-            raise InputError("-o - writes the flows to standard output; leave --json out")
-        return
-    if path.suffix not in ENDINGS:
+    if path != STANDARD_OUTPUT and path.suffix not in ENDINGS:
         raise InputError(
             f"{path}: name it {', '.join('*' + ending for ending in ENDINGS)}, or - for JSON lines "
-            "on standard output"
+            "on standard output, or a folder that exists"
         )
-    check_output(path, overwrite=options["overwrite"])
 
 
 @contextmanager
@@ -77,20 +84,33 @@ def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
         return
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic_path(path))
+        writer: TableWriter
         if path.suffix == ".parquet":
-            writer: Any = stack.enter_context(_Parquet(temporary, schema))
+            writer = stack.enter_context(_Parquet(temporary, schema))
         elif path.suffix == ".csv":
-            writer = stack.enter_context(_Csv(pa.csv.CSVWriter(str(temporary), schema)))
+            writer = stack.enter_context(_Csv(temporary, schema))
         else:
             writer = _Lines(stack.enter_context(temporary.open("w", encoding="utf-8")))
         yield writer
+
+
+def write_flows(flows: Iterable[FlowBatch], path: Path) -> int:
+    """Write flows without labels as a table, as they end; how many there are."""
+    count = 0
+    with open_table(path, FLOW_SCHEMA) as table:
+        for batch in flows:
+            table.write(to_table(batch))
+            count += len(batch)
+    return count
 
 
 class _Parquet:
     """Collects small batches, so that row groups are large enough to compress and to skip."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pa.parquet.ParquetWriter(str(path), schema, compression="zstd")
+        from pyarrow import parquet
+
+        self._writer = parquet.ParquetWriter(str(path), schema, compression="zstd")
         self._waiting: list[pa.Table] = []
         self._rows = 0
 
@@ -118,8 +138,10 @@ class _Parquet:
 
 
 class _Csv:
-    def __init__(self, writer: pa.csv.CSVWriter) -> None:
-        self._writer = writer
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        from pyarrow import csv
+
+        self._writer = csv.CSVWriter(str(path), schema)
 
     def __enter__(self) -> "_Csv":
         return self
@@ -132,7 +154,7 @@ class _Csv:
 
 
 class _Lines:
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def write(self, table: pa.Table) -> None:

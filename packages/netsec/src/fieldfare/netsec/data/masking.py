@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fieldfare.common.errors import InputError
+
 from ..capture import FirstPackets, FlowBatch
 
 FIELDS = ("ports", "ttl", "addresses", "numbers", "checksums")
@@ -34,6 +36,18 @@ _TRANSPORT = {
         _SCTP: (8, 12),
     },
 }
+
+
+def field_names(text: str) -> tuple[str, ...]:
+    """Names of `FIELDS`, comma-separated; `none` for none.
+
+    Raises:
+        InputError: another name.
+    """
+    names = () if text == "none" else tuple(name.strip() for name in text.split(","))
+    if unknown := set(names) - set(FIELDS):
+        raise InputError(f"no field is named {min(unknown)!r}; there are {', '.join(FIELDS)}, none")
+    return names
 
 
 def mask(flows: FlowBatch, fields: Collection[str]) -> FlowBatch:

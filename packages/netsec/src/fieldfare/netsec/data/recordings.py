@@ -2,7 +2,6 @@
 """From the options of a command to a stream of flows, and what to say of it afterwards."""
 
 import itertools
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +12,17 @@ from fieldfare.common import console
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 
-from ..capture import FlowBatch, FlowCounts, FlowOptions, FlowStream, read_flows
+from ..capture import FlowBatch, FlowCounts, FlowOptions, FlowStream, Kept, read_flows
 from ..capture.compiled import COMPILED
 from ..capture.live import InterfaceSource
 from ..capture.sources import open_source
+from ..options import CaptureOptions, FlowsOptions
 from .flow_files import STANDARD_OUTPUT
+
+COMPRESSIONS = (".gz", ".zst")
+FORMATS = (".pcap", ".pcapng", ".cap")
+
+NOTHING = Kept(keep_packets=0, keep_header=0, keep_payload=0)
 
 _SMALL = 16 << 20
 """Bytes of captures below which no progress is shown."""
@@ -25,7 +30,11 @@ _SMALL = 16 << 20
 
 @contextmanager
 def open_recording(
-    captures: Sequence[str], options: Mapping[str, Any], **kept: Any
+    captures: Sequence[Path],
+    options: CaptureOptions,
+    *,
+    kept: Kept = NOTHING,
+    early_packets: int = 0,
 ) -> Iterator[FlowStream]:
     """The flows of captures, of standard input or of an interface.
 
@@ -33,58 +42,92 @@ def open_recording(
 
     Args:
         captures: files in order, or `-`.
-        options: of `options.capture_options`.
-        kept: further fields of `FlowOptions`.
+        kept, early_packets: see `FlowOptions`.
 
     Raises:
         InputError: neither or both of captures and an interface, a missing capture.
     """
     made = FlowOptions(
-        idle_timeout=options["idle_timeout"],
-        active_timeout=options["active_timeout"],
-        directed=options["directed"],
-        decapsulate=options["decapsulate"],
-        max_flows=options["max_flows"],
+        idle_timeout=options.idle_timeout,
+        active_timeout=options.active_timeout,
+        directed=options.directed,
+        decapsulate=options.decapsulate,
+        max_flows=options.max_flows,
+        early_packets=early_packets,
         **kept,
     )
-    interface = options["interface"]
-    if bool(captures) == bool(interface):
-        raise InputError("give captures or --interface")
-    if interface:
-        source = InterfaceSource(None if interface == "any" else interface)
+    check_captures(captures, options)
+    if options.interface is not None:
+        source = InterfaceSource(None if options.interface == "any" else options.interface)
         with _first_interrupt(source.stop):
             yield FlowStream([source], made)
         return
-    for capture in captures:
-        if capture != "-" and not os.path.exists(capture):
-            raise InputError(f"{capture}: no such file")
     *finished, last = captures
-    if not (options["follow"] or _is_pipe(last)):
+    if not (options.follow or is_pipe(last)):
         yield read_flows(*captures, options=made)
         return
-    growing = open_source(last, follow=options["follow"] and not _is_pipe(last))
+    growing = open_source(last, follow=options.follow and not is_pipe(last))
     with _first_interrupt(growing.stop):
         yield FlowStream(itertools.chain(map(open_source, finished), [growing]), made)
 
 
-def has_no_end(captures: Sequence[str], options: Mapping[str, Any]) -> bool:
+def check_captures(captures: Sequence[Path], options: CaptureOptions) -> None:
+    """Refuse what cannot be opened; errors as of `open_recording`."""
+    if bool(captures) == (options.interface is not None):
+        raise InputError("give captures or --interface")
+    for capture in captures:
+        if not (is_pipe(capture) or capture.exists()):
+            raise InputError(f"{capture}: no such file")
+
+
+def has_no_end(captures: Sequence[Path], options: CaptureOptions) -> bool:
     """Whether flows must be handed on as they end, since nobody knows when the last one comes."""
-    return bool(options["interface"] or options["follow"] or any(map(_is_pipe, captures)))
+    return options.interface is not None or options.follow or any(map(is_pipe, captures))
 
 
-def _is_pipe(capture: str) -> bool:
-    return capture == "-" or Path(capture).is_fifo()
+def is_pipe(capture: Path) -> bool:
+    """Whether packets come through standard input or a named pipe."""
+    return capture == Path("-") or capture.is_fifo()
+
+
+def recording_name(capture: Path) -> str:
+    """A capture's name without the endings of its compression and format."""
+    name = capture.name
+    for endings in (COMPRESSIONS, FORMATS):
+        found = next((ending for ending in endings if name.lower().endswith(ending)), "")
+        name = name[: len(name) - len(found)] or name
+    return name
+
+
+def find_captures(sources: Sequence[Path]) -> list[Path]:
+    """Files as they are, and all captures within folders, by name.
+
+    Raises:
+        InputError: a missing path, or a folder without captures.
+    """
+    known = (*FORMATS, *COMPRESSIONS)
+    found: list[Path] = []
+    for source in sources:
+        if not source.exists():
+            raise InputError(f"{source}: no such file")
+        if source.is_file():
+            found.append(source)
+            continue
+        inside = sorted(p for p in source.rglob("*") if p.suffix in known and p.is_file())
+        if not inside:
+            raise InputError(f"{source}: holds no captures ({', '.join(known)})")
+        found += inside
+    return found
 
 
 def watched(
-    stream: FlowStream, captures: Sequence[str], label: str, *, quiet: bool
+    stream: FlowStream, captures: Sequence[Path], label: str, *, quiet: bool
 ) -> Iterator[FlowBatch]:
     """The same batches, with progress on stderr where the sizes of the captures are known."""
-    paths = [Path(capture) for capture in captures]
-    if not paths or not all(path.is_file() for path in paths):
+    if not captures or not all(path.is_file() for path in captures):
         yield from stream
         return
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(path.stat().st_size for path in captures)
     count = 0
     with Progress(label, size >> 20, unit="megabyte", quiet=quiet or size < _SMALL) as progress:
         for batch in stream:
@@ -120,7 +163,7 @@ def told_of_compiling(*, quiet: bool) -> Iterator[None]:
         return
     from numba.core import event
 
-    class Told(event.Listener):  # type: ignore[misc]
+    class Told(event.Listener):
         seen = False
 
         def on_start(self, _: object) -> None:
@@ -135,18 +178,13 @@ def told_of_compiling(*, quiet: bool) -> Iterator[None]:
         yield
 
 
-def tell(
-    output: Path,
-    result: Mapping[str, Any],
-    counts: Mapping[str, int],
-    options: Mapping[str, Any],
-) -> None:
+def tell(result: Mapping[str, Any], counts: Mapping[str, int], options: FlowsOptions) -> None:
     """Say on stderr what was read, and on stdout where the flows are, unless they went there."""
     trouble = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items())
-    console.say(f"{result['flows']} flows of {trouble}", quiet=options["quiet"])
-    if output != STANDARD_OUTPUT:
-        whole = {"output": output, **result, **counts}
-        console.emit(whole, as_json=options["as_json"], text=str(output))
+    console.say(f"{result['flows']} flows of {trouble}", quiet=options.quiet)
+    if options.output != STANDARD_OUTPUT:
+        whole = {"output": options.output, **result, **counts}
+        console.emit(whole, as_json=options.as_json, text=str(options.output))
 
 
 def describe(counts: FlowCounts) -> dict[str, int]:

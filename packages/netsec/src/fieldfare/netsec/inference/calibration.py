@@ -11,9 +11,9 @@ _LOWEST, _HIGHEST = 1e-2, 1e2
 def softmax(logits: np.ndarray) -> np.ndarray:
     """(N, C) logits as probabilities, float64."""
     logits = np.asarray(logits, np.float64)
-    shifted = np.exp(logits - np.max(logits, axis=1, keepdims=True, initial=-np.inf))
-    found: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-    return found
+    shifted: np.ndarray = np.exp(logits - np.max(logits, axis=1, keepdims=True, initial=-np.inf))
+    shifted /= shifted.sum(axis=1, keepdims=True)
+    return shifted
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device
 from fieldfare.common.weights import ModelCard, from_pretrained
 
-from ..capture import FlowBatch
+from ..capture import FlowBatch, Kept
 from ..data.masking import FIELDS, mask
 from ..networks.architectures import TASK, Architecture, FlowNetwork, Inputs, architecture
 from .calibration import softmax
@@ -121,8 +121,8 @@ class FlowClassifier:
         self.hidden = tuple(field for field in config.hidden if field not in show)
 
     @property
-    def kept(self) -> dict[str, int]:
-        """Fields of `capture.FlowOptions`: what must be kept of packets."""
+    def kept(self) -> Kept:
+        """What must be kept of packets, for `capture.FlowOptions(**classifier.kept)`."""
         return self.architecture.kept(self.network_config)
 
     def classify(self, flows: FlowBatch) -> Classified:

@@ -3,15 +3,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.weights import ModelCard
 
-from ..capture import FlowBatch
+from ..options import ARCHITECTURES
+from .conversion import Published
+
+if TYPE_CHECKING:
+    from ..capture import FlowBatch, Kept
 
 TASK = "traffic-classification"
 
@@ -42,8 +45,8 @@ class Architecture(Protocol):
     """One kind of network; `config` is one of its own kind of configuration throughout."""
 
     @property
-    def name(self) -> str:
-        """As in cards."""
+    def published(self) -> Published:
+        """Its name as in cards, its title, and the published checkpoints."""
 
     @property
     def configs(self) -> Mapping[str, Any]:
@@ -52,10 +55,10 @@ class Architecture(Protocol):
     def read_config(self, values: Mapping[str, Any]) -> Any:
         """A configuration from what a card holds; raises TypeError or ValueError."""
 
-    def kept(self, config: Any) -> dict[str, int]:
-        """What must be kept of packets: these fields of `capture.FlowOptions`."""
+    def kept(self, config: Any) -> "Kept":
+        """What must be kept of packets."""
 
-    def read(self, flows: FlowBatch, config: Any) -> Inputs:
+    def read(self, flows: "FlowBatch", config: Any) -> Inputs:
         """Flows as inputs; more may have been kept than is read."""
 
     def classifier(self, config: Any, classes: int) -> nn.Module:
@@ -73,10 +76,11 @@ class Architecture(Protocol):
     def load_encoder(self, network: Any, tensors: Mapping[str, Tensor], path: Path) -> None:
         """Give a classifier the encoder of a pre-trained one; raises InputError."""
 
-    def convert(
-        self, source: Path, target: Path, *, task: str, classes: Sequence[str] | None
-    ) -> ModelCard:
-        """Write a published checkpoint as a model file; raises InputError."""
+    def example(self, config: Any) -> dict[str, Tensor]:
+        """Three flows made up, as tensors by the names that an exported network gives them."""
+
+    def join(self, tensors: Sequence[Tensor]) -> Any:
+        """Tensors in the order of `example` as a batch."""
 
 
 def architecture(name: str) -> Architecture:
@@ -85,12 +89,25 @@ def architecture(name: str) -> Architecture:
     Raises:
         InputError: none has that name.
     """
-    from .netfound.architecture import NetFoundArchitecture
-    from .netmamba.architecture import NetMambaArchitecture
+    if name == "netmamba":
+        from .netmamba.architecture import NetMambaArchitecture
 
-    known: dict[str, Architecture] = {
-        found.name: found for found in (NetMambaArchitecture(), NetFoundArchitecture())
-    }
-    if name not in known:
-        raise InputError(f"no architecture is named {name!r}; there are {', '.join(known)}")
-    return known[name]
+        return NetMambaArchitecture()
+    if name == "netfound":
+        from .netfound.architecture import NetFoundArchitecture
+
+        return NetFoundArchitecture()
+    raise InputError(f"no architecture is named {name!r}; there are {', '.join(ARCHITECTURES)}")
+
+
+def preset(name: str) -> tuple[Architecture, Any]:
+    """An architecture and one of its configurations, by a name such as netmamba/small."""
+    kind_name, _, size = name.partition("/")
+    kind = architecture(kind_name)
+    return kind, kind.configs[size]
+
+
+def title(kind: Architecture, config: Any) -> str:
+    """For people: NetMamba small."""
+    size = next((size for size, known in kind.configs.items() if known == config), "of own size")
+    return f"{kind.published.title} {size}"

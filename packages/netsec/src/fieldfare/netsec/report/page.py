@@ -5,28 +5,21 @@ A content security policy in the page forbids the browser to fetch anything and 
 but the page's own. Names and addresses come from hostile captures; all are escaped.
 """
 
-import base64
 import datetime
-import hashlib
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from fieldfare.common.files import write_text
 from fieldfare.common.progress import format_seconds
+from fieldfare.common.report import render, versions
 
+from ..data.flow_files import UNKNOWN
 from .timeline import Timeline
-
-UNKNOWN = "unknown"
-"""The label of a flow that no class fits."""
 
 MOST_ROWS = 10_000
 MOST_COLOURS = 8
@@ -164,13 +157,20 @@ class FlowReport:
         classes = self.classes()
         unknown = next((entry for entry in classes if entry["name"] == UNKNOWN), None)
         script = files(__package__).joinpath("templates", "report.js").read_text(encoding="utf-8")
-        script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         named = [Path(capture).name or capture for capture in captures]
-        page = _template().render(
+        about = [f"Model {', '.join(self._models)}"] * bool(self._models)
+        if self._span:
+            about.append(f"recorded {time_text(self._span[0])} to {time_text(self._span[1])} UTC")
+        page = render(
+            __package__,
+            "report.html",
+            command="net-traffic",
+            kind="Traffic classification",
+            about=about,
+            footer="Classes are guesses of a model.",
+            scripts=[script],
+            filters={"amount": amount_text, "time": time_text, "duration": duration_text},
             title=", ".join(named[:3]) + (f" and {len(named) - 3} more" if named[3:] else ""),
-            models=self._models,
-            date=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
-            span=self._span,
             totals={
                 name: sum(entry[name] for entry in classes)
                 for name in ("flows", "packets", "bytes")
@@ -191,14 +191,14 @@ class FlowReport:
             ],
             damaged=counts.get("damaged", 0),
             warnings=warnings,
-            settings=settings or {},
-            captures=named,
+            settings={
+                "captures": named,
+                **(settings or {}),
+                "versions": versions("fieldfare-netsec", "numpy", "pyarrow"),
+            },
             columns=COLUMNS,
             rows=self._flow_rows(),
             kept=self._kept,
-            versions=_versions(),
-            script=Markup(script),
-            script_hash=script_hash,
         )
         write_text(path, page)
 
@@ -252,17 +252,6 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(table[name].to_numpy(), np.float64)
 
 
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["amount"] = amount_text
-    environment.filters["time"] = time_text
-    environment.filters["duration"] = duration_text
-    source = files(__package__).joinpath("templates", "report.html")
-    return environment.from_string(source.read_text(encoding="utf-8"))
-
-
 def amount_text(count: float) -> str:
     """Bytes as people read them: 999 B, 12.3 kB, 1.20 GB."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -286,8 +275,3 @@ def time_text(seconds: float) -> str:
         return (whole + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S")
     except OverflowError:  # a hostile clock
         return f"{seconds:.0f} s"
-
-
-def _versions() -> dict[str, str]:
-    parts = {name: metadata.version(name) for name in ("fieldfare-netsec", "numpy", "pyarrow")}
-    return {**parts, "python": platform.python_version()}

@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldfare.common.weights import ModelCard
-
-from ...capture import FlowBatch
+from ...capture import FlowBatch, Kept
 from .config import CLS, CONFIGS, MASK, NetFoundConfig
-from .convert import ARCHITECTURE, convert_checkpoint, load_backbone
+from .convert import PUBLISHED, load_backbone
 from .embedding import FlowInputs
 from .network import NetFoundClassifier
 from .pretraining import NetFoundPretraining, corrupt
-from .records import packet_fields
+from .records import ICMP, TCP, UDP, packet_fields
 from .tokens import FlowTokens, tokenise
 
 HIDDEN_TOKENS = 0.3
@@ -32,14 +30,14 @@ _HEADER, _ECHO = 80, 8
 class NetFoundArchitecture:
     """See `architectures.Architecture`."""
 
-    name = ARCHITECTURE
+    published = PUBLISHED
     configs: Mapping[str, NetFoundConfig] = CONFIGS
 
     def read_config(self, values: Mapping[str, Any]) -> NetFoundConfig:
         """From a card's values."""
         return NetFoundConfig(**values)
 
-    def kept(self, config: NetFoundConfig) -> dict[str, int]:
+    def kept(self, config: NetFoundConfig) -> Kept:
         """As many packets as all bursts hold."""
         return {
             "keep_packets": config.max_bursts * config.packets_per_burst,
@@ -104,8 +102,22 @@ class NetFoundArchitecture:
         """See `convert.load_backbone`."""
         load_backbone(network, tensors, path)
 
-    def convert(
-        self, source: Path, target: Path, *, task: str, classes: Sequence[str] | None
-    ) -> ModelCard:
-        """See `convert.convert_checkpoint`."""
-        return convert_checkpoint(source, target, task=task, classes=classes)
+    def example(self, config: NetFoundConfig) -> dict[str, Tensor]:
+        """Random tokens of TCP, UDP and ICMP."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (3, config.max_bursts)
+        ids = torch.randint(1, CLS, (*shape, config.burst_length), generator=generator)
+        flows = FlowInputs(
+            ids=ids,
+            mask=torch.ones_like(ids, dtype=torch.bool),
+            direction=torch.ones(shape),
+            bytes=torch.rand(shape, generator=generator) * 1000,
+            packets=torch.ones(shape),
+            interval=torch.rand(shape, generator=generator),
+            protocol=torch.tensor([TCP, UDP, ICMP]),
+        )
+        return flows._asdict()
+
+    def join(self, tensors: Sequence[Tensor]) -> FlowInputs:
+        """The fields in order."""
+        return FlowInputs(*tensors)

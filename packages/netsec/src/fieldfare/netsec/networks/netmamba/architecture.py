@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldfare.common.weights import ModelCard
-
-from ...capture import FlowBatch
+from ...capture import FlowBatch, Kept
 from .config import CONFIGS, NetMambaConfig
-from .convert import ARCHITECTURE, convert_checkpoint, load_encoder
+from .convert import PUBLISHED, load_encoder
 from .network import NetMamba, NetMambaClassifier
 from .packet_bytes import packet_bytes
 from .pretraining import NetMambaPretraining
@@ -41,14 +39,14 @@ class ByteRows:
 class NetMambaArchitecture:
     """See `architectures.Architecture`."""
 
-    name = ARCHITECTURE
+    published = PUBLISHED
     configs: Mapping[str, NetMambaConfig] = CONFIGS
 
     def read_config(self, values: Mapping[str, Any]) -> NetMambaConfig:
         """From a card's values."""
         return NetMambaConfig(**values)
 
-    def kept(self, config: NetMambaConfig) -> dict[str, int]:
+    def kept(self, config: NetMambaConfig) -> Kept:
         """The packets and bytes that are read; whole headers, to tell the payload's begin."""
         return {
             "keep_packets": config.packets,
@@ -93,8 +91,12 @@ class NetMambaArchitecture:
         """See `convert.load_encoder`."""
         load_encoder(network, tensors, path)
 
-    def convert(
-        self, source: Path, target: Path, *, task: str, classes: Sequence[str] | None
-    ) -> ModelCard:
-        """See `convert.convert_checkpoint`."""
-        return convert_checkpoint(source, target, task=task, classes=classes)
+    def example(self, config: NetMambaConfig) -> dict[str, Tensor]:
+        """Random bytes."""
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randint(0, 256, (3, config.byte_length), generator=generator)
+        return {"bytes": rows.to(torch.uint8)}
+
+    def join(self, tensors: Sequence[Tensor]) -> Tensor:
+        """There is but one."""
+        return tensors[0]

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From flows to tables of labelled flows, as they end.
+
+classifier, _ = load_classifier("netmamba_small")
+flows = read_flows("capture.pcapng", options=FlowOptions(**classifier.kept))
+counts = write_labels(classifier, flows, Path("flows.parquet"))
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ..capture import FlowBatch, to_table
+from ..capture.arrow import number_array, text_array, vector_array
+from ..data.flow_files import FLOW_SCHEMA, LABEL_SCHEMA, UNKNOWN, open_table
+from ..data.flow_rows import first_packets_only, regroup
+from .calibration import is_unknown, softmax
+from .classifier import FlowClassifier
+
+GROUP = 1024
+"""Flows classified at a time. Groups are cut by count alone, so that the result does not depend on
+how the capture was read."""
+
+DIGITS = 6
+"""Of probabilities; what lies behind depends on the processor."""
+
+EMBEDDING = pa.field("embedding", pa.list_(pa.float32()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """How flows are labelled.
+
+    Attributes:
+        unknown_below: flows of less confidence are `UNKNOWN`; None or 0: none are.
+        first_packets: the model sees no more of a flow; None: all that it reads.
+        embeddings: also give the model's vector of each flow.
+    """
+
+    unknown_below: float | None = None
+    first_packets: int | None = None
+    embeddings: bool = False
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the tables."""
+        return pa.schema([*FLOW_SCHEMA, *LABEL_SCHEMA, *[EMBEDDING] * self.embeddings])
+
+
+PLAIN = LabelSettings()
+
+
+def label_flows(
+    classifier: FlowClassifier, flows: FlowBatch, settings: LabelSettings = PLAIN
+) -> pa.Table:
+    """Flows as a table with labels."""
+    if settings.first_packets:
+        flows = first_packets_only(flows, settings.first_packets)
+    found = classifier.classify(flows)
+    rows = np.arange(len(flows))
+    best = found.probabilities.argmax(axis=1)
+    names = np.array(classifier.classes, object)[best]
+    if settings.unknown_below:
+        names[is_unknown(found.probabilities, settings.unknown_below)] = UNKNOWN
+    probability, confidence = (
+        number_array(probabilities[rows, best].round(DIGITS))
+        for probabilities in (softmax(found.logits), found.probabilities)
+    )
+    model = text_array([classifier.name] * len(rows))
+    columns = [text_array(names.tolist()), probability, confidence, model]
+    if settings.embeddings:
+        columns.append(vector_array(found.embeddings))
+    table = to_table(flows)
+    return pa.Table.from_arrays([*table.columns, *columns], schema=settings.schema)
+
+
+def label_stream(
+    classifier: FlowClassifier,
+    flows: Iterable[FlowBatch],
+    settings: LabelSettings = PLAIN,
+    *,
+    at_once: bool = False,
+) -> Iterator[pa.Table]:
+    """Flows as tables with labels.
+
+    Args:
+        at_once: label flows as they come, not by `GROUP`.
+    """
+    for batch in flows if at_once else regroup(flows, GROUP):
+        yield label_flows(classifier, batch, settings)
+
+
+def write_labels(
+    classifier: FlowClassifier,
+    flows: Iterable[FlowBatch],
+    path: Path,
+    settings: LabelSettings = PLAIN,
+    *,
+    at_once: bool = False,
+    also: Callable[[pa.Table], None] | None = None,
+) -> dict[str, int]:
+    """Write flows with their labels as they end.
+
+    Args:
+        path: see `flow_files.open_table`.
+        at_once: see `label_stream`.
+        also: is shown each table, once it is written.
+
+    Returns:
+        Flows of each label that there is, most first.
+    """
+    counted: Counter[str] = Counter(dict.fromkeys([*classifier.classes, UNKNOWN], 0))
+    with open_table(path, settings.schema) as writer:
+        for table in label_stream(classifier, flows, settings, at_once=at_once):
+            counted.update(table["label"].to_pylist())
+            writer.write(table)
+            if also is not None:
+                also(table)
+    return {label: count for label, count in counted.most_common() if count}
