@@ -2,6 +2,9 @@
 """No half-written file is ever seen under its final name."""
 
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,66 @@ def test_output_that_cannot_be_written_is_refused_with_the_way_out(
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(InputError, match=r"not writable; choose another folder"):
         check_output(tmp_path / "new.tif", overwrite=False)
+
+
+def test_odd_names_are_written_as_given_or_refused(tmp_path: Path) -> None:
+    for name in (
+        "a;b!.txt",
+        "line\nbreak.txt",
+        "n" * 251 + ".txt",
+        b"\xff.txt".decode("utf-8", "surrogateescape"),
+    ):
+        check_output(tmp_path / name, overwrite=False)
+        write_text(tmp_path / name, "x")
+        assert (tmp_path / name).read_text() == "x"
+    assert len(os.listdir(tmp_path)) == 4
+    for name in ("n" * 256, "a\0b"):
+        with pytest.raises(InputError, match="choose another name"):
+            check_output(tmp_path / name, overwrite=True)
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
+    target = tmp_path / "patient.json"
+    target.touch(mode=0o600)
+    write_text(target, "new")
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    target, link = tmp_path / "real" / "a.txt", tmp_path / "link.txt"
+    link.symlink_to(target)
+    check_output(link, overwrite=False)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert os.listdir(tmp_path / "real") == ["a.txt"]
+
+
+def test_what_is_no_plain_file_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(InputError, match="is no plain file"):
+            check_output(path, overwrite=True)
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    host = socket.gethostname()
+    names = {
+        f".fieldfare.{host}.{ended.pid}.0.tif": False,
+        f".fieldfare.{host}.{ended.pid}.1": False,
+        f".fieldfare.{host}.{alive.pid}.0.tif": True,
+        f".fieldfare.{host}.{os.getpid()}.9.tif": True,
+        f".fieldfare.elsewhere.{ended.pid}.0.tif": True,
+        ".fieldfare.notes": True,
+        "a.tif": True,
+    }
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / f".fieldfare.{host}.{ended.pid}.2").mkdir()
+    check_output(tmp_path / "new.tif", overwrite=False)
+    alive.communicate(b"\n")
+    assert sorted(os.listdir(tmp_path)) == sorted(name for name, kept in names.items() if kept)

@@ -154,7 +154,7 @@ def test_the_header_names_the_run(go: Go, items: list[Item], faulty: Faulty) -> 
 
 def test_stale_folders_go_and_those_of_a_living_run_stay(tmp_path: Path) -> None:
     item = Item("a", (), (tmp_path / "a.nii.gz",))
-    own = temporary_paths(item, 7)[0].parent
+    own = temporary_paths(item)[0].parent
     host, pid = own.name.removeprefix(".fieldfare.").rsplit(".", 2)[:2]
     init, elsewhere = (tmp_path / f".fieldfare.{name}.1.3" for name in (host, "other.host"))
     stranger = tmp_path / ".fieldfare.notes"

@@ -125,6 +125,28 @@ main()
     assert process.returncode == 1
 
 
+def test_sigterm_ends_as_ctrl_c_does(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, click
+from pathlib import Path
+from fieldfare.common import console
+from fieldfare.common.files import atomic_path
+@click.group(cls=console.CommandGroup)
+def main():
+    pass
+@main.command()
+def verb():
+    with atomic_path({str(tmp_path / "a.txt")!r}) as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), signal.SIGTERM)
+main(["verb"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 143
+    assert done.stderr == "Error: terminated; nothing half-written is left\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_json_is_one_object_on_stdout_and_all_else_is_on_stderr() -> None:
     result = run(None, "--json")
     assert json.loads(result.stdout) == {"done": 3}

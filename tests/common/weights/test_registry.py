@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from fieldfare.common.errors import InputError
@@ -120,4 +121,43 @@ def test_card_that_describes_no_network_is_refused(tmp_path: Path, config: dict[
     path = tmp_path / "own.safetensors"
     save(path, **config)
     with pytest.raises(InputError, match=r"own\.safetensors: its card describes no usable network"):
+        from_pretrained(str(path), "doubling", build)
+
+
+def test_a_card_that_describes_a_large_network_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    card = ModelCard("large", "doubling", "Small file.", {"width": 10**12})
+    save_model_file(path, nn.Linear(3, 1).state_dict(), card)  # 4 TB, were it built
+    with pytest.raises(InputError, match=r"does not fit the network: 1 shape: weight"):
+        from_pretrained(str(path), "doubling", build)
+    built = []
+
+    def build_many(config: dict[str, Any]) -> nn.Module:
+        network = nn.Sequential()
+        for _ in range(config["width"]):
+            network.append(nn.Linear(3, 1))
+            built.append(1)
+        return network
+
+    with pytest.raises(InputError, match="far more than its 2 tensors"):
+        from_pretrained(str(path), "doubling", build_many)
+    assert len(built) < 1000
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "broken.safetensors"
+    network = nn.Linear(3, 1)
+    with torch.no_grad():
+        network.weight[0, 1] = value
+    save_model_file(path, network.state_dict(), ModelCard("b", "doubling", "One.", {"width": 3}))
+    with pytest.raises(InputError, match=r"broken.safetensors: its weights hold NaN .* weight"):
+        from_pretrained(str(path), "doubling", build)
+
+
+def test_a_card_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.safetensors"
+    text = '{"config": ' + "[" * 20_000 + "]" * 20_000 + "}"
+    save_file({"w": torch.ones(1)}, path, metadata={"fieldfare.card": text})
+    with pytest.raises(InputError, match="model card is unreadable"):
         from_pretrained(str(path), "doubling", build)

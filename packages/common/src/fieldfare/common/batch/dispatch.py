@@ -98,7 +98,6 @@ class Dispatcher:
         self._begin, self._finish, self._tick = begin, finish, tick
         self._backlog: deque[Job] = deque()  # taken from jobs, not yet sent
         self._again: deque[Job] = deque()  # charged with an attempt
-        self._attempt = 0  # of all items together; names the temporary folders
         self._deaths_at_start = 0  # in a row
 
     @property
@@ -167,8 +166,7 @@ class Dispatcher:
         return True
 
     def _send(self, slot: _Slot, job: Job) -> None:
-        self._attempt += 1
-        task = Task(job.item, temporary_paths(job.item, self._attempt), job.pause)
+        task = Task(job.item, temporary_paths(job.item), job.pause)
         if not job.attempts:
             self._begin(job)
         slot.inflight.append((job, task, slot.lane.submit(task)))

@@ -2,12 +2,16 @@
 """The shell around every command: failures are one line and an exit code.
 
 Exit codes: 0 done, 2 bad input or usage, 3 some of many inputs failed, 1 anything else, 130
-interrupted.
+interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import errno
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -15,6 +19,10 @@ import click
 from ..errors import InputError, RunError
 
 TRACEBACK_VARIABLE = "FIELDFARE_TRACEBACK"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: the work ends as at Ctrl-C, and temporary files go."""
 
 
 class CommandGroup(click.Group):
@@ -25,11 +33,14 @@ class CommandGroup(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with _sigterm_raises():
+                return super().invoke(context)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise  # click says or ends it
         except (KeyboardInterrupt, click.Abort) as stop:
-            _fail(str(stop) or "interrupted; nothing half-written is left", 130)
+            ended = isinstance(stop, Terminated)
+            text = "terminated" if ended else "interrupted"
+            _fail(str(stop) or f"{text}; nothing half-written is left", 143 if ended else 130)
         except InputError as error:
             _fail(str(error), 2)
         except RunError as error:
@@ -41,6 +52,24 @@ class CommandGroup(click.Group):
             if name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
                 _fail("out of memory; use a smaller batch, tile or input", 1)
             _fail(f"{name}: {error} (set {TRACEBACK_VARIABLE}=1 for details)", 1)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Inside, SIGTERM raises `Terminated`; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _describe(error: OSError) -> str:

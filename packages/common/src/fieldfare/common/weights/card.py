@@ -56,7 +56,7 @@ class ModelCard:
             values = json.loads(text)
             metrics = tuple(Metric(**metric) for metric in values.pop("metrics"))
             card = cls(**values, metrics=metrics)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a model card: {error}") from None
         if not isinstance(card.config, dict):
             raise ValueError("not a model card: its config is not an object")

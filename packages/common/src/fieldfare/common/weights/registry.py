@@ -7,12 +7,15 @@ A package announces the module whose folder holds its weight files under the ent
 
 import difflib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..errors import InputError
 from .card import ModelCard
@@ -71,11 +74,48 @@ def from_pretrained(
     card, tensors = load_model_file(path)
     if card.task != task:
         raise InputError(f"{path}: is a {card.task} model; this needs one of {task}")
-    try:
-        network = build(card.config)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: its card describes no usable network: {error!r}") from error
-    fit = fit_state_dict(tensors, network.state_dict())
+    # First without memory: a card of a few bytes may describe a network of many gigabytes.
+    with torch.device("meta"), _at_most(len(tensors), path):
+        shape = _built(build, card, path)
+    fit = fit_state_dict(tensors, shape.state_dict())
     fit.require_complete(path)
+    check_finite(fit.tensors, path)
+    network = _built(build, card, path)
     network.load_state_dict(fit.tensors)
     return network.eval(), card
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise InputError naming the file where a weight is NaN or infinite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(f"{path}: its weights hold NaN or infinity (in {name}); retrain it")
+
+
+def _built(build: Callable[[dict[str, Any]], Network], card: ModelCard, path: Path) -> Network:
+    try:
+        return build(card.config)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: its card describes no usable network: {error!r}") from error
+
+
+@contextmanager
+def _at_most(tensors: int, path: Path) -> Iterator[None]:
+    """Inside, a network of far more parameters than the file has tensors is refused."""
+    left = 4 * tensors + 100
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise InputError(
+                f"{path}: its card describes a network of far more than its {tensors} tensors"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
