@@ -208,3 +208,29 @@ def test_a_user_whom_no_access_point_serves_is_refused(tmp_path):
     assert done.exit_code == 2
     assert "no access point serves user 1" in done.stderr
     assert not (tmp_path / "mu.npz").exists()
+
+
+@pytest.mark.parametrize("command", ["precode", "power"])
+def test_a_trained_model_has_its_card_and_goes_into_infer(command, channels, networks, tmp_path):
+    folder, target = tmp_path / "run", tmp_path / "out.npz"
+    small = ("--max-users", 3, "--max-antennas", 4) if command == "precode" else ()
+    options = ("--steps", 2, "--batch", 16, "--width", 4, "--layers", 1, "--quiet", "--json")
+    done = run(command, "train", "-o", folder, *options, *small)
+    assert done.exit_code == 0, done.output
+    model = json.loads(done.stdout)["model"]
+    assert f"wl-{command} train: 2 steps of 16" in (folder / "model.md").read_text()
+    source = channels if command == "precode" else networks
+    done = run(command, "infer", source, "-o", target, "--model", model)
+    assert done.exit_code == 0, done.output
+    done = run(command, "train", "-o", tmp_path / "more", "--init", model, *options, *small)
+    assert done.exit_code == 0, done.output
+    assert "; from model.safetensors" in (tmp_path / "more" / "model.md").read_text()
+
+
+def test_bench_times_every_method():
+    options = ("--sizes", "3x2", "--repeats", 2, "--json")
+    found = json.loads(run("precode", "bench", *options, "--batches", "1,3").stdout)
+    assert {row["method"] for row in found["rows"]} == {"mrt", "rzf", "wmmse", "icgnn"}
+    assert all(row["p50_us"] > 0 and row["real_macs"] > 0 for row in found["rows"])
+    found = json.loads(run("power", "bench", *options, "--no-socp").stdout)
+    assert {row["method"] for row in found["rows"]} >= {"equal", "icgnn", "max-min-gradient"}

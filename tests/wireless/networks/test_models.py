@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from fieldfare.common.commands.train import save_trained
 from fieldfare.common.errors import InputError
+from fieldfare.common.weights import ModelCard
 from fieldfare.wireless.cell_free.learned import load_allocation
 from fieldfare.wireless.channels.drops import draw_networks
 from fieldfare.wireless.channels.rayleigh import rayleigh
 from fieldfare.wireless.networks.cost import network_macs
-from fieldfare.wireless.networks.models import load_power_network, load_precoder_network, save_model
+from fieldfare.wireless.networks.models import (
+    load_power_network,
+    load_precoder_network,
+    task_of,
+)
 from fieldfare.wireless.networks.power import IcgnnPower
 from fieldfare.wireless.networks.precoder import IcgnnPrecoder, precode
 from fieldfare.wireless.networks.refine import refine
@@ -127,12 +133,13 @@ def test_behind_the_methods_signature_it_gives_the_same(network: IcgnnPrecoder) 
     found = load_precoder(PRECODER)(H, 10 * one, one, None)
     torch.testing.assert_close(found.W, expected.W)
     assert found.guarded is not None
-    assert network_macs(PRECODER, 16) > 2 * network_macs(PRECODER, 8)
+    assert network_macs(network, 16) > 2 * network_macs(network, 8)
 
 
 def test_a_file_of_the_other_task_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "fresh.safetensors"
-    save_model(path, IcgnnPower(4, 1), "Fresh weights.", seed=3)
+    fresh = IcgnnPower(4, 1)
+    about = {"summary": "Fresh weights.", "config": fresh.config, "seed": 3}
+    path = save_trained(tmp_path, fresh, ModelCard("model", task_of(fresh), **about))
     network, card = load_power_network(str(path))
     assert network.config == {"width": 4, "layers": 1, "objective": "max-min"}
     assert card.seed == 3

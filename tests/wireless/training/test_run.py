@@ -72,7 +72,7 @@ def test_more_users_than_antennas_are_refused() -> None:
 
 def test_a_short_run_beats_rzf_and_resumes(tmp_path: Path) -> None:
     data = CellBatches(SMALL, 32)
-    settings = training_settings(40, 2e-2, log_every=20, checkpoint_every=20)
+    settings = dataclasses.replace(training_settings(40, 2e-2), log_every=20, checkpoint_every=20)
     size = {"width": 8, "messages": 8, "layers": 2, "quiet": True}
     network = train_precoder(data, settings, tmp_path / "a", **size)  # type: ignore[arg-type]
     H = rayleigh((64, 4, 4), torch.Generator().manual_seed(9))

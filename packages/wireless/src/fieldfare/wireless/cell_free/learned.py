@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trained power allocation behind the signature of the conventional ones."""
+"""The trained power allocation behind the signature of the conventional ones, and any by name."""
 
 from torch import Tensor
 
@@ -7,8 +7,10 @@ from fieldfare.common.runtime import resolve_device
 
 from ..networks.models import load_power_network
 from ..networks.power import allocate
+from ..options import LEARNED
 from ..signals.cell_free import CellFree
-from .methods import Allocation
+from .methods import Allocation, baseline, in_batches
+from .options import AllocationOptions
 
 
 def load_allocation(name_or_path: str, *, device: str = "cpu") -> Allocation:
@@ -21,3 +23,14 @@ def load_allocation(name_or_path: str, *, device: str = "cpu") -> Allocation:
         return allocate(network, cells.map(lambda part: part.to(place))).to(cells.beta.device)
 
     return apply
+
+
+def find_allocation(method: str, model: str, options: AllocationOptions) -> Allocation:
+    """A conventional allocation or the model, in batches.
+
+    Raises:
+        InputError: no such method, model or device, or what it needs is not installed.
+    """
+    if method != LEARNED:
+        return in_batches(baseline(method), options.batch)
+    return in_batches(load_allocation(model, device=options.device), options.batch)

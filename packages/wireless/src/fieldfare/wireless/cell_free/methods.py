@@ -10,11 +10,10 @@ from torch import Tensor
 from fieldfare.common.errors import InputError
 
 from ..signals.cell_free import CellFree
-from ..signals.max_min import max_min_gradient, max_min_socp
+from ..signals.max_min import import_cvxpy, max_min_gradient, max_min_socp
 from ..signals.power_baselines import equal, fractional
 from ..signals.sum_rate import maximise_sum_rate
-
-LEARNED = "icgnn"
+from .options import METHODS
 
 Allocation = Callable[[CellFree], Tensor]
 """A network (B, K, L) to mu (B, K, L), the square root of every power."""
@@ -26,13 +25,18 @@ BASELINES: dict[str, Allocation] = {
     "max-min-gradient": lambda network: max_min_gradient(network).mu,
     "sum-rate": lambda network: maximise_sum_rate(network).mu,
 }
-METHODS = (*BASELINES, LEARNED)
 
 
 def baseline(name: str) -> Allocation:
-    """One of `BASELINES`."""
+    """One of `BASELINES`.
+
+    Raises:
+        InputError: no such allocation, or what it needs is not installed.
+    """
     if name not in BASELINES:
         raise InputError(f"no allocation is named {name!r}; choose from {', '.join(METHODS)}")
+    if name == "max-min":
+        import_cvxpy()
     return BASELINES[name]
 
 

@@ -112,8 +112,7 @@ def large_scale_gains(
     shadowing = settings.shadowing_db * (torch.linalg.cholesky(correlation) @ white)
 
     gain_db = settings.gain_at_1m_db - 10 * settings.exponent * distance.log10() + shadowing
-    found: Tensor = 10 ** ((gain_db - settings.noise_dbm()) / 10)
-    return found
+    return torch.pow(10, (gain_db - settings.noise_dbm()) / 10)
 
 
 def assign_pilots(beta: Tensor, pilots: int) -> Tensor:

@@ -21,6 +21,7 @@ Power and noise share one unit. Pickles are never loaded.
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,6 +126,12 @@ def read_network(
         raise InputError(f"{path}: {error}") from None
 
 
+def check_name(path: Path) -> None:
+    """Raise InputError unless an output is named *.npz."""
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: cannot be written; give a name in .npz")
+
+
 def write_channels(path: Path, channels: ChannelFile) -> None:
     """Write what `read_channels` reads."""
     write_arrays(path, channels._asdict())
@@ -161,7 +168,7 @@ def read_arrays(path: Path) -> Arrays:
     return arrays
 
 
-def write_arrays(path: Path, arrays: dict[str, Tensor | np.ndarray | float | None]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Tensor | np.ndarray | float | None]) -> None:
     """Write an npz file atomically; entries that are None are left out."""
     plain: dict[str, Any] = {
         name: array.detach().cpu().contiguous().numpy() if isinstance(array, Tensor) else array

@@ -38,8 +38,7 @@ def correlated_rayleigh(
     # Not by Cholesky: the rank is often below N.
     root = vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
     white = rayleigh((*size, *correlation.shape[:-1]), generator, correlation.dtype)
-    found: Tensor = (root @ white.unsqueeze(-1)).squeeze(-1)
-    return found
+    return torch.matmul(root, white.unsqueeze(-1)).squeeze(-1)
 
 
 def exponential_correlation(antennas: int, magnitude: Tensor, phase: Tensor) -> Tensor:

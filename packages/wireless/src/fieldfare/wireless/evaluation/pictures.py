@@ -3,9 +3,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fieldfare.common.files import atomic_path
@@ -25,8 +25,9 @@ def draw_curves(
     """
     figure, axes = _axes(x, y)
     for index, (name, (xs, ys)) in enumerate(lines.items()):
-        style = {"linestyle": "--", "color": "black"} if name == "bound" else {}
-        axes.plot(xs, ys, marker=MARKERS[index % len(MARKERS)], markersize=4, label=name, **style)
+        line, colour = ("--", "black") if name == "bound" else ("-", None)
+        marker = MARKERS[index % len(MARKERS)]
+        axes.plot(xs, ys, line, marker=marker, markersize=4, label=name, color=colour)
     _save(path, figure, axes)
 
 
@@ -46,7 +47,7 @@ def draw_distributions(path: Path, samples: Mapping[str, np.ndarray], x: str) ->
     _save(path, figure, axes)
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Any]:
+def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
@@ -55,7 +56,7 @@ def _axes(x: str, y: str) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _save(path: Path, figure: Figure, axes: Any) -> None:
+def _save(path: Path, figure: Figure, axes: Axes) -> None:
     axes.legend(frameon=False)
     # Without the version of matplotlib in it, the same data give the same file.
     with atomic_path(path) as temporary:

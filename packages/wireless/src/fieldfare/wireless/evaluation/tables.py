@@ -1,17 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of an evaluation as files."""
+"""Tables of an evaluation: printed, and as files beside its pictures."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fieldfare.common import console
+from fieldfare.common.console.shared import ReportOptions
+from fieldfare.common.errors import InputError
 from fieldfare.common.files import write_text
 
 Row = Mapping[str, Any]
+
+
+def check_folder(folder: Path | None) -> None:
+    """Raise InputError where reports cannot be put."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder for the reports")
+
+
+def publish(
+    rows: Sequence[Row],
+    details: Mapping[str, Sequence[Row]],
+    options: ReportOptions,
+    *,
+    definitions: Mapping[str, str],
+    draw: Callable[[Path], Mapping[str, Path]],
+) -> None:
+    """Print the table; where a folder is asked for, write all into it.
+
+    Args:
+        rows: a row for each method and setting.
+        details: further tables, for files alone.
+        definitions: of the rows' columns.
+        draw: writes pictures into a folder; name to path of each.
+    """
+    made: dict[str, Path] = {}
+    if options.output is not None:
+        made = write_reports(options.output, rows, details, definitions=definitions)
+        made |= draw(options.output)
+    lines = [console.table(rows), ""]
+    lines += [f"{name}: {text}" for name, text in definitions.items()]
+    lines += [str(path) for path in made.values()]
+    result = {"rows": rows, "definitions": definitions, "written": made}
+    console.emit(result, as_json=options.as_json, text="\n".join(lines))
 
 
 def write_reports(

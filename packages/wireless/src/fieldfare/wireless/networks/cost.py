@@ -2,18 +2,14 @@
 """Operations of the message passing, from the network's configuration."""
 
 from .graph import EDGE_FEATURES, NODE_FEATURES
-from .models import load_precoder_network
 from .precoder import IcgnnPrecoder
 
 
-def network_macs(name_or_path: str, users: int) -> int:
-    """Real MACs of the message passing for one cell; the layers' solves come on top."""
-    network, _ = load_precoder_network(name_or_path)
-    return count_macs(network, users)
+def network_macs(network: IcgnnPrecoder, users: int) -> int:
+    """Real MACs of the message passing for one cell, linear layers only.
 
-
-def count_macs(network: IcgnnPrecoder, users: int) -> int:
-    """As `network_macs`, of a network at hand; linear layers only."""
+    The layers' solves come on top.
+    """
     width, messages = network.config["width"], network.config["messages"]
     layers = network.config["layers"]
     edge = EDGE_FEATURES * messages

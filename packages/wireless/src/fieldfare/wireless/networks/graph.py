@@ -9,12 +9,13 @@ magnitudes alone and serve complex tensors and their real embeddings alike.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .geometric import Batch, Data
+if TYPE_CHECKING:
+    from .geometric import Batch
 
 STATIC_NODES, STATIC_EDGES = 5, 4
 RESPONSE_NODES, RESPONSE_EDGES = 7, 3
@@ -108,7 +109,7 @@ def join(static: UserGraph, response: UserGraph) -> UserGraph:
     return UserGraph(torch.cat([static.x, response.x], -1), torch.cat([static.e, response.e], -1))
 
 
-def batch_graphs(graphs: Sequence[UserGraph]) -> Batch:
+def batch_graphs(graphs: Sequence[UserGraph]) -> "Batch":
     """Users of any number of cells as one graph of torch_geometric, cell after cell.
 
     Args:
@@ -117,6 +118,8 @@ def batch_graphs(graphs: Sequence[UserGraph]) -> Batch:
     Returns:
         With x (n, F), edge_index (2, m), edge_attr (m, F_e) and batch (n,), the cell of each user.
     """
+    from .geometric import Batch, Data
+
     cells = []
     for x, e in graphs:
         users = x.shape[1]

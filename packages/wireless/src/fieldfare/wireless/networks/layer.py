@@ -12,8 +12,6 @@ Source: the idea, Sun et al. (arXiv 2408.17252, abstract); the layer is this pac
 import torch
 from torch import Tensor, nn
 
-from .geometric import MessagePassing
-
 
 class NodeUpdate(nn.Module):
     """h + LayerNorm(MLP([h, x, found])): the new state of every node.
@@ -39,7 +37,7 @@ class NodeUpdate(nn.Module):
         return updated
 
 
-class EdgeLayer(MessagePassing):
+class EdgeLayer(nn.Module):
     """Messages along edges with features: m_kj = relu(W_a h_k + W_b h_j + W_e e_kj), j to k.
 
     `forward` takes a graph of any shape; `dense` takes complete graphs of one size, without
@@ -52,7 +50,7 @@ class EdgeLayer(MessagePassing):
     """
 
     def __init__(self, width: int, messages: int, node_features: int, edge_features: int) -> None:
-        super().__init__(aggr=["mean", "max"])
+        super().__init__()
         self.receiver = nn.Linear(width, messages)
         self.sender = nn.Linear(width, messages, bias=False)
         self.edge = nn.Linear(edge_features, messages, bias=False)
@@ -69,19 +67,11 @@ class EdgeLayer(MessagePassing):
         Returns:
             (n, width).
         """
-        found = self.propagate(
-            edge_index,
-            receiver=self.receiver(h),
-            sender=self.sender(h),
-            edge=self.edge(e),
-            size=(len(h), len(h)),
-        )
+        from .geometric import edge_messages
+
+        found = edge_messages()(self.receiver(h), self.sender(h), self.edge(e), edge_index)
         new: Tensor = self.nodes(h, x, found)
         return new
-
-    def message(self, receiver_i: Tensor, sender_j: Tensor, edge: Tensor) -> Tensor:
-        """Of every edge, (m, width)."""
-        return torch.relu(receiver_i + sender_j + edge)
 
     def dense(self, h: Tensor, x: Tensor, e: Tensor) -> Tensor:
         """One step on a batch of complete graphs without self-loops.
@@ -107,7 +97,7 @@ class EdgeLayer(MessagePassing):
         return new
 
 
-class SetLayer(MessagePassing):
+class SetLayer(nn.Module):
     """Messages to all nodes of the same set, m_j = relu(W h_j), for several families of sets.
 
     A node belongs to one set of each family (its access point's, its user's) and receives mean
@@ -121,7 +111,7 @@ class SetLayer(MessagePassing):
     """
 
     def __init__(self, width: int, node_features: int, families: int = 2) -> None:
-        super().__init__(aggr=["mean", "max"])
+        super().__init__()
         self.sender = nn.Linear(width, width)
         self.nodes = NodeUpdate(width, node_features, 2 * width * families)
 
@@ -136,19 +126,16 @@ class SetLayer(MessagePassing):
         Returns:
             (n, width).
         """
+        from .geometric import set_messages
+
         sent = torch.relu(self.sender(h))
         own = torch.arange(len(h), device=h.device)
         found = []
         for member, count in zip(members, counts, strict=True):
-            edges = torch.stack([own, member])
-            pooled = self.propagate(edges, sent=sent, size=(len(h), count))
+            pooled = set_messages()(sent, torch.stack([own, member]), count)
             found.append(pooled[member])
         new: Tensor = self.nodes(h, x, torch.cat(found, -1))
         return new
-
-    def message(self, sent_j: Tensor) -> Tensor:
-        """Of every node to its set, (n, width)."""
-        return sent_j
 
     def dense(self, h: Tensor, x: Tensor, mask: Tensor) -> Tensor:
         """One step on grids of nodes; the families are the rows and the columns.

@@ -309,8 +309,8 @@ def allocate(model: IcgnnPower, network: CellFree) -> Tensor:
         return part.reshape(-1, *part.shape[leading:])
 
     with torch.no_grad():
-        found: Tensor = model(network.map(flatten)).reshape(network.beta.shape)
-        return found
+        mu: Tensor = model(network.map(flatten))
+    return mu.reshape(network.beta.shape)
 
 
 def allocate_ragged(model: IcgnnPower, networks: Sequence[CellFree]) -> list[Tensor]:

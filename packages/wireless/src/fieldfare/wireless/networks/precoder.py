@@ -10,8 +10,8 @@ Source: the idea, Sun et al. (arXiv 2408.17252, abstract); the structure, Björn
 Ottersten 2014 (doi 10.1109/MSP.2014.2312183); features and network are this package's own design.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from .layer import EdgeLayer, zero_linear
 from .structure import (
     Cell,
     Shape,
+    Solving,
     equal_shares,
     observe,
     rates,
@@ -146,20 +147,20 @@ def _shares(logits: Tensor) -> tuple[Tensor, Tensor]:
     return shares[..., 0], shares[..., 1]
 
 
-def run(network: IcgnnPrecoder, cell: Cell, **solving: Any) -> tuple[Shape, Shape]:
+def run(network: IcgnnPrecoder, cell: Cell, **solving: Unpack[Solving]) -> tuple[Shape, Shape]:
     """The network's answer for cells of one size, and RZF, which it starts from.
 
     Args:
         network: see `IcgnnPrecoder`.
         cell: as `observe` gives it.
-        solving: solver, tolerance and max_iterations of `structure`.
+        solving: as for `structure`.
     """
     rzf, start, respond = _prepare(cell, solving)
     uplink, downlink = network(cell.graph, cell.weights, start, respond)
     return Shape(structure(cell.A, uplink, **solving), downlink, uplink), rzf
 
 
-def _prepare(cell: Cell, solving: Mapping[str, Any]) -> tuple[Shape, Tensor, Respond]:
+def _prepare(cell: Cell, solving: Solving) -> tuple[Shape, Tensor, Respond]:
     """RZF, the response to it, and the cell's response to any shares."""
     equal = equal_shares(cell.A)
     rzf = Shape(structure(cell.A, equal, **solving), equal, equal)

@@ -8,7 +8,7 @@ Source: Björnson, Bengtsson, Ottersten 2014 (doi 10.1109/MSP.2014.2312183).
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -31,6 +31,14 @@ class Cell(NamedTuple):
     A: Tensor
     weights: Tensor
     graph: UserGraph
+
+
+class Solving(TypedDict, total=False):
+    """How the linear systems are solved: keywords of `structure`."""
+
+    solver: Solver
+    tolerance: float
+    max_iterations: int | None
 
 
 class Shape(NamedTuple):

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Precoders side by side: rates, their ratio to WMMSE and to the capacity bound, per channel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..signals.capacity import sum_capacity
@@ -133,16 +132,3 @@ def _sums(rates: Tensor, weights: Tensor | None) -> np.ndarray:
 def user_rates(outcomes: Mapping[str, Outcome]) -> dict[str, np.ndarray]:
     """Rates of all users of all channels, for their distribution."""
     return {name: np.asarray(outcome.rates.double()).ravel() for name, outcome in outcomes.items()}
-
-
-def flat(
-    H: Tensor, levels: Sequence[Tensor], weights: Tensor | None
-) -> tuple[Tensor, list[Tensor], Tensor | None]:
-    """Channels, levels and weights with one leading dimension: subcarriers count as channels."""
-    leading = H.shape[:-2]
-    share = None if weights is None else weights.expand(H.shape[:-1]).reshape(-1, H.shape[-2])
-    return (
-        H.reshape(-1, *H.shape[-2:]),
-        [torch.as_tensor(level).expand(leading).reshape(-1) for level in levels],
-        share,
-    )

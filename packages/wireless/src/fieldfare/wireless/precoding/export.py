@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""wl-precode export: the whole precoder as ONNX in real arithmetic, any batch, users and antennas.
+"""The whole precoder as ONNX in real arithmetic, any batch, users and antennas.
 
 ONNX has neither complex numbers nor Cholesky factors. A complex matrix C becomes the real block
 matrix [[Re C, -Im C], [Im C, Re C]], and both systems are solved by a fixed number of conjugate-
@@ -7,20 +7,16 @@ gradient steps, each column of which stops by its own residual, as in `solve.con
 """
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from fieldfare.common import console, files
-from fieldfare.common.efficiency import export as common_export
+from fieldfare.common.efficiency.export import export_onnx
 
 from ..channels.rayleigh import rayleigh
 from ..networks.graph import static_features
-from ..networks.models import load_precoder_network
 from ..networks.precoder import IcgnnPrecoder
 from ..networks.structure import FLOOR
 from .methods import Precoded, Precoder
@@ -32,7 +28,7 @@ CG_TOLERANCE = 1e-6
 
 
 class RealPrecoder(nn.Module):
-    """`icgnn.precoder.precode` with equal weights and its guard, in real arithmetic.
+    """`networks.precoder.precode` with equal weights and its guard, in real arithmetic.
 
     Args:
         network: the trained network.
@@ -75,7 +71,7 @@ class RealPrecoder(nn.Module):
         return torch.stack([W[:, :antennas, :users], W[:, antennas:, :users]], -1)
 
     def _structure(self, A: Tensor, uplink: Tensor) -> Tensor:
-        """As `icgnn.precoder.structure`, (B, 2 K, 2 K)."""
+        """As `networks.structure.structure`, (B, 2 K, 2 K)."""
         root = uplink.clamp_min(FLOOR).sqrt()
         root = torch.cat([root, root], -1).unsqueeze(-1)
         return root * self._solve(root * A * root.mT) / root.mT
@@ -133,27 +129,26 @@ def _sum_rate(received: Tensor) -> Tensor:
     return torch.log1p(signal / (received.sum(-1) - signal + 1)).sum(-1)
 
 
-def write_onnx(model: str, target: Path, iterations: int) -> tuple[str, float]:
-    """Write a packaged or own precoder as ONNX.
+def write_onnx(network: IcgnnPrecoder, target: Path, iterations: int) -> float:
+    """Write a precoder as ONNX.
 
     Args:
-        model: name or path.
+        network: the trained network.
         target: the file.
         iterations: most conjugate-gradient steps of a solve.
 
     Returns:
-        The model's name, and the largest difference between ONNX Runtime and torch.
+        The largest difference between ONNX Runtime and torch.
 
     Raises:
-        InputError: no such model, or the export packages are not installed.
+        InputError: the export packages are not installed.
         RunError: ONNX Runtime disagrees; nothing is written.
     """
-    network, card = load_precoder_network(model)
     generator = torch.Generator().manual_seed(0)
     channels = torch.view_as_real(rayleigh((3, 6, 8), generator))
     levels = [torch.tensor([1.0, 10.0, 100.0]), torch.tensor([1.0, 2.0, 1.0])]
     batch, users, antennas = (Dim(name) for name in ("batch", "users", "antennas"))
-    difference = common_export.export_onnx(
+    return export_onnx(
         RealPrecoder(network, iterations),
         [channels, *levels],
         target,
@@ -167,14 +162,13 @@ def write_onnx(model: str, target: Path, iterations: int) -> tuple[str, float]:
         tolerance=TOLERANCE,
         install="fieldfare-wireless[onnx]",
     )
-    return card.name, difference
 
 
-def onnx_precoder(model: str, iterations: int, threads: int) -> Precoder:
+def onnx_precoder(network: IcgnnPrecoder, iterations: int, threads: int) -> Precoder:
     """The same through ONNX Runtime, as a function of channels (B, K, N); for timing."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "precoder.onnx"
-        write_onnx(model, path, iterations)
+        write_onnx(network, path, iterations)
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
@@ -189,11 +183,3 @@ def onnx_precoder(model: str, iterations: int, threads: int) -> Precoder:
         return Precoded(torch.view_as_complex(torch.from_numpy(session.run([OUTPUT], feed)[0])))
 
     return precode
-
-
-def export(output: Path, options: Mapping[str, Any]) -> None:
-    """Write ONNX and say how closely it agrees."""
-    files.check_output(output, overwrite=options["overwrite"])
-    name, difference = write_onnx(options["model"], output, options["cg_iterations"])
-    console.say(f"{name}: ONNX Runtime and torch agree within {difference:.1e}")
-    console.emit({}, as_json=False, text=str(output))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trained precoder behind the signature of the conventional ones."""
+"""The trained precoder behind the signature of the conventional ones, and any by its name."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,10 @@ from fieldfare.common.runtime import resolve_device, resolve_precision
 from ..networks.models import load_precoder_network
 from ..networks.precoder import precode
 from ..networks.refine import refine
+from ..options import LEARNED
 from ..signals.solve import Solver
-from .methods import Precoded, Precoder
+from .methods import Precoded, Precoder, baseline, in_batches
+from .options import PrecoderOptions
 
 
 def load_precoder(
@@ -50,3 +52,22 @@ def load_precoder(
         return Precoded(W.to(H.device), flags.to(H.device) if guard else None)
 
     return apply
+
+
+def find_precoder(method: str, model: str, options: PrecoderOptions) -> Precoder:
+    """A conventional precoder or the model, in batches.
+
+    Raises:
+        InputError: no such method, model or device.
+    """
+    if method != LEARNED:
+        return in_batches(baseline(method), options.batch)
+    learned = load_precoder(
+        model,
+        guard=options.guard,
+        solver=options.solver,
+        refinement=options.refine,
+        device=options.device,
+        precision=options.precision,
+    )
+    return in_batches(learned, options.batch)

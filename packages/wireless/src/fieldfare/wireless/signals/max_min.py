@@ -62,7 +62,7 @@ def max_min_socp(
     Source: cell-free max-min as cone programs: Ngo et al. 2017 (doi 10.1109/TWC.2017.2655515);
     ratios: Crouzeix, Ferland, Schaible 1985 (doi 10.1007/BF00941314).
     """
-    cvxpy = _import_cvxpy()
+    cvxpy = import_cvxpy()
     leading = network.beta.shape[:-2]
     flat = _flatten(network)
     results = []
@@ -94,31 +94,51 @@ def max_min_gradient(
     """
     amplitude = network.power.sqrt().unsqueeze(-2)
     x = (equal(network) / amplitude).requires_grad_()
-    optimiser = torch.optim.Adam([x], lr=learning_rate)
+    optimiser = _Adam(x)
     best_mu = x.detach() * amplitude
     best = torch.full_like(network.beta[..., 0, 0], -torch.inf)
     for step in range(steps):
         progress = step / steps
-        optimiser.param_groups[0]["lr"] = learning_rate * 0.01**progress
         with torch.enable_grad():
             mu = limit_power(network, x * amplitude)
             rates = spectral_efficiency(network, mu)
             hardness = 3 * 100**progress / rates.detach().mean(-1)
             soft = torch.logsumexp(-hardness.unsqueeze(-1) * rates, -1) / hardness
-            optimiser.zero_grad()
-            soft.sum().backward()
+            (gradient,) = torch.autograd.grad(soft.sum(), x)
         lowest = rates.detach().amin(-1)
         higher = lowest > best
         best = torch.where(higher, lowest, best)
         best_mu = torch.where(higher[..., None, None], mu.detach(), best_mu)
-        optimiser.step()
-        with torch.no_grad():  # not quite to zero, where the projection's gradient vanishes
+        with torch.no_grad():
+            optimiser.step(x, gradient, learning_rate * 0.01**progress)
+            # Not quite to zero, where the projection's gradient vanishes.
             x.copy_((limit_power(network, x * amplitude) / amplitude).clamp_min(1e-6))
     lowest = sinr(network, best_mu).amin(-1)
     return MaxMinResult(best_mu, lowest, torch.full_like(lowest, torch.inf))
 
 
-def _import_cvxpy() -> ModuleType:
+class _Adam:
+    """Adam for one tensor; `torch.optim` takes longer to load than torch itself.
+
+    Source: Kingma, Ba 2015 (arXiv 1412.6980).
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.steps = 0
+        self.mean, self.square = torch.zeros_like(x), torch.zeros_like(x)
+
+    def step(self, x: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        """Change x in place."""
+        self.steps += 1
+        first, second = 0.9, 0.999
+        self.mean.lerp_(gradient, 1 - first)
+        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        length = (self.square.sqrt() / (1 - second**self.steps) ** 0.5).add_(1e-8)
+        x.addcdiv_(self.mean, length, value=-learning_rate / (1 - first**self.steps))
+
+
+def import_cvxpy() -> ModuleType:
+    """The packages of the cone programs; raises InputError unless they are installed."""
     try:
         importlib.import_module("clarabel")
         return importlib.import_module("cvxpy")

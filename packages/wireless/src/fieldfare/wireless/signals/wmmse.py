@@ -13,6 +13,7 @@ Source: Shi, Razaviyayn, Luo, He 2011 (doi 10.1109/TSP.2011.2147784); the scaled
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -133,7 +134,8 @@ def _run(
     max_iterations: int,
 ) -> WmmseResult:
     """Iterate from W until every channel has stopped, in units of the noise."""
-    leading = torch.broadcast_shapes(H.shape[:-2], W.shape[:-2])
+    # Not torch.broadcast_shapes, which loads sympy.
+    leading = np.broadcast_shapes(H.shape[:-2], W.shape[:-2])
     users, antennas = H.shape[-2:]
     H = H / expand_level(noise_power, H, 2).sqrt()
     H = H.expand(*leading, users, antennas).reshape(-1, users, antennas)

@@ -8,9 +8,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,11 @@ from ..networks.structure import observe, rates, received_amplitudes
 from ..signals.cell_free import CellFree, spectral_efficiency
 from ..signals.csi import imperfect_csi
 from ..signals.power_baselines import fractional
-from .samples import CellBatches, NetworkBatches
+from .samples import CellBatches, CellSettings, NetworkBatches, NetworkSettings
 
 
 def training_settings(
-    steps: int, learning_rate: float, seed: int = 0, **more: Any
+    steps: int, learning_rate: float, seed: int = 0, device: str = "cpu"
 ) -> TrainSettings:
     """AdamW on a cosine with a short warm-up, gradients of norm 1 at most, averaged weights."""
     return TrainSettings(
@@ -41,7 +40,7 @@ def training_settings(
         clip_norm=1.0,
         ema_decay=0.995,
         seed=seed,
-        **more,
+        device=device,
     )
 
 
@@ -80,7 +79,7 @@ def train_precoder(
     messages: int = 16,
     layers: int = 3,
     start: IcgnnPrecoder | None = None,
-    validate: Any = None,
+    validate: Callable[[IcgnnPrecoder], Mapping[str, float]] | None = None,
     quiet: bool = False,
 ) -> IcgnnPrecoder:
     """Train a precoding network; resumes from `folder`.
@@ -148,7 +147,7 @@ def train_power(
     width: int = 24,
     layers: int = 6,
     start: IcgnnPower | None = None,
-    validate: Any = None,
+    validate: Callable[[IcgnnPower], Mapping[str, float]] | None = None,
     quiet: bool = False,
 ) -> IcgnnPower:
     """Train a power-allocation network; resumes from `folder`. Arguments as `train_precoder`.
@@ -167,7 +166,9 @@ def train_power(
     return fit(network, data, loss, settings, folder, validate=validate, quiet=quiet)
 
 
-def _identity(network: nn.Module, data: Any, batch: int, stored: list[Tensor]) -> str:
+def _identity(
+    network: nn.Module, data: CellSettings | NetworkSettings, batch: int, stored: list[Tensor]
+) -> str:
     """What a resumed run must share, besides the settings."""
     digest = hashlib.sha256()
     for tensor in [*network.state_dict().values(), *stored]:

@@ -4,7 +4,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +114,7 @@ class NetworkSettings:
     partial: float = 0.4
 
 
-class NetworkBatches(Dataset[dict[str, Any]]):
+class NetworkBatches(Dataset[dict[str, Tensor]]):
     """Cell-free networks: the fields of `CellFree` with leading dimension B, and the step.
 
     Pilots are there only where some users share one.
@@ -131,7 +130,7 @@ class NetworkBatches(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return LENGTH
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         rng, s = draw.rng(), self.settings
         users, aps = (
             round(math.exp(rng.uniform(math.log(low), math.log(high))))
@@ -148,8 +147,9 @@ class NetworkBatches(Dataset[dict[str, Any]]):
             serving_aps=serving,
             generator=torch_generator(draw),
         )
-        fields = {k: v for k, v in network._asdict().items() if v is not None}
-        return fields | {"step": torch.tensor(draw.seed[1])}
+        fields: dict[str, Tensor | None] = network._asdict()
+        known = {name: field for name, field in fields.items() if field is not None}
+        return known | {"step": torch.tensor(draw.seed[1])}
 
 
 def torch_generator(draw: Draw) -> torch.Generator:

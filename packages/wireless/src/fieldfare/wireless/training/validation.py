@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training run measures on the way, on channels and networks of its own seeds."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -60,15 +58,14 @@ class PowerValidation:
 
     def __init__(self, count: int = 16) -> None:
         generator = torch.Generator().manual_seed(SEED)
-        kinds: dict[str, Any] = {
-            "all": {"users": 6, "aps": 25},
-            "partial": {"users": 9, "aps": 40, "serving_aps": 10},
-        }
+        kinds = (("all", 6, 25, None), ("partial", 9, 40, 10))
         steps = IcgnnPower(1, 200)
         torch.nn.init.ones_(steps.gates)
         self.cases: list[tuple[str, CellFree, float]] = []
-        for name, kind in kinds.items():
-            drawn = draw_networks(count, antennas=2, generator=generator, **kind)
+        for name, users, aps, serving in kinds:
+            drawn = draw_networks(
+                count, users, aps, antennas=2, serving_aps=serving, generator=generator
+            )
             best = spectral_efficiency(drawn, allocate(steps, drawn)).amin(-1)
             self.cases.append((name, drawn, float(best.mean())))
 

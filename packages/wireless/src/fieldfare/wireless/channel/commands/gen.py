@@ -1,112 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""wl-channel gen and info."""
-
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+"""wl-channel gen."""
 
 import torch
-from torch import Tensor
 
 from fieldfare.common import console, files
-from fieldfare.common.errors import InputError
 
-from ..channels.draw import draw_channels
-from ..channels.drops import draw_networks
-from ..channels.files import (
-    ChannelFile,
-    read_arrays,
-    read_channels,
-    read_network,
-    write_channels,
-    write_network,
-)
-from ..signals.csi import imperfect_csi
+from ...channels.draw import draw_channels
+from ...channels.drops import draw_networks
+from ...channels.files import ChannelFile, check_name, write_channels, write_network
+from ...signals.csi import imperfect_csi
+from ..options import CELL_FREE, GenerateOptions
 
 
-def generate(output: Path, options: Mapping[str, Any]) -> None:
+def generate(options: GenerateOptions) -> None:
     """Draw and write."""
-    if output.suffix != ".npz":
-        raise InputError(f"{output}: cannot be written; give a name in .npz")
-    files.check_output(output, overwrite=options["overwrite"])
-    count, users, antennas, seed = (
-        options[name] for name in ("count", "users", "antennas", "seed")
-    )
-    if options["channel"] == "cell-free":
+    output, count, seed = options.output, options.count, options.seed
+    check_name(output)
+    files.check_output(output, overwrite=options.overwrite)
+    if options.channel == CELL_FREE:
         network = draw_networks(
             count,
-            users,
-            options["aps"],
-            antennas,
-            serving_aps=options["serving"],
+            options.users,
+            options.aps,
+            options.antennas,
+            serving_aps=options.serving,
             generator=torch.Generator().manual_seed(seed),
         )
         write_network(output, network)
     else:
-        H = draw_channels(options["channel"], count, users, antennas, seed=seed)
+        H = draw_channels(options.channel, count, options.users, options.antennas, seed=seed)
         truth = None
-        if options["csi_error"]:
+        if options.csi_error:
             generator = torch.Generator().manual_seed(seed + 1)
-            H, truth = imperfect_csi(H, options["csi_error"], generator), H
-        power = torch.tensor(10 ** (options["power_db"] / 10), dtype=H.real.dtype)
+            H, truth = imperfect_csi(H, options.csi_error, generator), H
+        power = torch.tensor(10 ** (options.power_db / 10), dtype=H.real.dtype)
         write_channels(output, ChannelFile(H, torch.ones_like(power), power, H_true=truth))
-    result = {"output": output, "channel": options["channel"], "count": count, "seed": seed}
-    console.emit(result, as_json=options["as_json"], text=str(output))
-
-
-def info(source: Path, as_json: bool) -> None:
-    """Print what a file holds."""
-    arrays = read_arrays(source)
-    if "beta" in arrays:
-        result = _describe_network(source)
-    elif "H" in arrays:
-        result = _describe_channels(source)
-    else:
-        found = ", ".join(sorted(arrays)) or "nothing"
-        raise InputError(f"{source}: holds neither H nor beta (it holds {found})")
-    rows = [{"": name, " ": value} for name, value in result.items()]
-    console.emit(result, as_json=as_json, text=console.table(rows))
-
-
-def _describe_channels(source: Path) -> dict[str, Any]:
-    stored = read_channels(source)
-    gain = stored.H.abs().double().square().mean(-1)
-    values = torch.linalg.svdvals(stored.H)
-    condition = 20 * (values[..., 0] / values[..., -1]).double().log10()
-    snr = 10 * (stored.power / stored.noise_power).double().log10()
-    return {
-        "kind": "channels",
-        "shape": "x".join(map(str, stored.H.shape)),
-        "users": stored.H.shape[-2],
-        "antennas": stored.H.shape[-1],
-        "type": str(stored.H.dtype).removeprefix("torch."),
-        "power_over_noise_db": _span(snr),
-        "gain_db": _span(10 * gain.log10()),
-        "condition_db": _span(condition),
-        "weights": stored.weights is not None,
-        "estimate_and_truth": stored.H_true is not None,
-    }
-
-
-def _describe_network(source: Path) -> dict[str, Any]:
-    network = read_network(source)
-    received = 10 * (network.beta * network.power.unsqueeze(-2)).double().log10()
-    served = network.serving.sum(-1).double()
-    return {
-        "kind": "cell-free networks",
-        "shape": "x".join(map(str, network.beta.shape)),
-        "users": network.beta.shape[-2],
-        "access_points": network.beta.shape[-1],
-        "antennas": _span(network.antennas.double()),
-        "strongest_ap_snr_db": _span(received.amax(-1)),
-        "serving_aps_of_a_user": _span(served),
-        "shared_pilots": network.pilots is not None,
-    }
-
-
-def _span(values: Tensor) -> str:
-    """Median and range."""
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        return f"{low:.4g}"
-    return f"{float(values.median()):.4g} ({low:.4g} to {high:.4g})"
+    result = {"output": output, "channel": options.channel, "count": count, "seed": seed}
+    console.emit(result, as_json=options.as_json, text=str(output))

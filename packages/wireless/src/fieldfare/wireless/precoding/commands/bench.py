@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """wl-precode bench: time and operations for each method and size, and the budget of a slot."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,17 +9,19 @@ import torch
 from torch import Tensor
 
 from fieldfare.common import console
-from fieldfare.common.runtime import set_threads
+from fieldfare.common.runtime import resolve_device, set_threads
 
-from ..channels.rayleigh import rayleigh
-from ..evaluation.timing import wall_seconds
-from ..networks.cost import network_macs
-from ..networks.models import load_precoder_network
-from ..signals.cost import macs
-from ..signals.wmmse import wmmse
-from .export import onnx_precoder
-from .learned import load_precoder
-from .methods import BASELINES, LEARNED, Precoder, baseline
+from ...channels.rayleigh import rayleigh
+from ...evaluation.timing import wall_seconds
+from ...networks.cost import network_macs
+from ...networks.models import load_precoder_network
+from ...networks.precoder import IcgnnPrecoder
+from ...options import LEARNED
+from ...signals.cost import macs
+from ...signals.wmmse import wmmse
+from ..learned import load_precoder
+from ..methods import Precoder, baseline, can_serve
+from ..options import BASELINES, BenchOptions
 
 SLOT_US = 500
 """Of a slot at 30 kHz subcarrier spacing."""
@@ -31,25 +32,22 @@ SLOT_PRECODERS = 69
 SNR_DB = 10
 
 
-def bench(options: Mapping[str, Any]) -> None:
+def bench(options: BenchOptions) -> None:
     """Print the tables."""
     threads = set_threads()
-    precoders = {name: baseline(name) for name in BASELINES}
-    precoders[LEARNED] = load_precoder(options["model"], guard=True, solver=options["solver"])
-    if options["onnx"]:
-        largest = max(users for users, _ in options["sizes"])
-        precoders[f"{LEARNED}-onnx"] = onnx_precoder(options["model"], 2 * largest, threads)
-    network, _ = load_precoder_network(options["model"])
+    device = resolve_device(options.device).type
+    network, _ = load_precoder_network(options.model)
+    precoders = _precoders(network, options, threads)
     rows: list[dict[str, Any]] = []
     slots: list[dict[str, Any]] = []
     power = 10 ** (SNR_DB / 10)
-    for users, antennas in options["sizes"]:
+    for users, antennas in options.sizes:
         generator = torch.Generator().manual_seed(0)
         iterations = float(
             wmmse(rayleigh((64, users, antennas), generator), power, 1.0).iterations.double().mean()
         )
         for name, precoder in precoders.items():
-            if name.startswith("zf") and users > antennas:
+            if not can_serve(name, users, antennas):
                 continue
             learned = name.startswith(LEARNED)
             operations = macs(
@@ -57,49 +55,48 @@ def bench(options: Mapping[str, Any]) -> None:
                 users,
                 antennas,
                 iterations=len(network.layers) + 1 if learned else iterations,
-                network=network_macs(options["model"], users) if learned else 0,
+                network=network_macs(network, users) if learned else 0,
             )
-            for batch in options["batches"]:
+            place = {"method": name, "users": users, "antennas": antennas}
+            for batch in options.batches:
                 H = rayleigh((batch, users, antennas), generator)
-                seconds = wall_seconds(partial(_precode, precoder, H, power), options["repeats"])
-                each = 1e6 * seconds / batch
-                rows.append(
-                    {
-                        "method": name,
-                        "users": users,
-                        "antennas": antennas,
-                        "batch": batch,
-                        "p50_us": float(np.percentile(each, 50)),
-                        "p99_us": float(np.percentile(each, 99)),
-                        "real_macs": operations,
-                    }
-                )
+                each = _microseconds(precoder, H, power, options.repeats) / batch
+                p50, p99 = (float(np.percentile(each, percent)) for percent in (50, 99))
+                found = {"batch": batch, "p50_us": p50, "p99_us": p99, "real_macs": operations}
+                rows.append(place | found)
             H = rayleigh((SLOT_PRECODERS, users, antennas), generator)
-            seconds = wall_seconds(partial(_precode, precoder, H, power), options["repeats"])
-            slot = 1e6 * float(np.percentile(seconds, 99))
-            slots.append(
-                {
-                    "method": name,
-                    "users": users,
-                    "antennas": antennas,
-                    "slot_p99_us": slot,
-                    "within_500_us": "yes" if slot <= SLOT_US else "no",
-                }
-            )
+            whole = _microseconds(precoder, H, power, options.repeats)
+            slot = float(np.percentile(whole, 99))
+            within = "yes" if slot <= SLOT_US else "no"
+            slots.append(place | {"slot_p99_us": slot, "within_500_us": within})
     text = "\n".join(
         [
             console.table(rows),
             "",
             f"{SLOT_PRECODERS} precoders (one for each 4 resource blocks of 100 MHz) in one call, "
-            f"against the {SLOT_US} us of a slot; {threads} threads, i.i.d. channels, "
-            f"{SNR_DB} dB; wmmse to a relative change of 1e-6:",
+            f"against the {SLOT_US} us of a slot; {threads} threads, the network on {device}, "
+            f"i.i.d. channels, {SNR_DB} dB; wmmse to a relative change of 1e-6:",
             console.table(slots),
         ]
     )
-    result = {"threads": threads, "rows": rows, "slot": slots}
-    console.emit(result, as_json=options["as_json"], text=text)
+    result = {"threads": threads, "device": device, "rows": rows, "slot": slots}
+    console.emit(result, as_json=options.as_json, text=text)
 
 
-def _precode(precoder: Precoder, H: Tensor, power: float) -> object:
+def _precoders(network: IcgnnPrecoder, options: BenchOptions, threads: int) -> dict[str, Precoder]:
+    precoders = {name: baseline(name) for name in BASELINES}
+    precoders[LEARNED] = load_precoder(
+        options.model, guard=True, solver=options.solver, device=options.device
+    )
+    if options.onnx:
+        from ..export import onnx_precoder
+
+        largest = max(users for users, _ in options.sizes)
+        precoders[f"{LEARNED}-onnx"] = onnx_precoder(network, 2 * largest, threads)
+    return precoders
+
+
+def _microseconds(precoder: Precoder, H: Tensor, power: float, repeats: int) -> np.ndarray:
+    """Of each call."""
     one = H.real.new_ones(len(H))
-    return precoder(H, one * power, one, None)
+    return 1e6 * wall_seconds(partial(precoder, H, one * power, one, None), repeats)

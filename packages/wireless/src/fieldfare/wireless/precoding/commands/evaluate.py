@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""wl-precode infer, eval and train."""
+"""wl-precode eval."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fieldfare.common import console, files
-from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
-from ..channels import files as channel_files
-from ..channels.draw import draw_channels
-from ..evaluation import pictures
-from ..evaluation.tables import write_reports
-from ..signals.csi import imperfect_csi
-from ..signals.linear import limit_antenna_power
-from ..signals.rates import rate
-from . import evaluation
-from .methods import BASELINES, LEARNED, Precoder, baseline, in_batches
+from ...channels.draw import draw_channels
+from ...channels.files import read_channels
+from ...evaluation.choice import choose
+from ...evaluation.tables import Row, check_folder, publish
+from ...signals.csi import imperfect_csi
+from .. import evaluation
+from ..learned import find_precoder
+from ..methods import can_serve, flat
+from ..options import METHODS, EvaluateOptions
 
 DEFAULT_SNR_DB = (0.0, 10.0, 20.0)
 
@@ -40,61 +40,23 @@ class Setting(NamedTuple):
     estimate: Tensor | None
 
 
-def infer(source: Path, output: Path, options: Mapping[str, Any]) -> None:
-    """Read channels, precode, write W and rates."""
-    set_threads()
-    if output.suffix != ".npz":
-        raise InputError(f"{output}: cannot be written; give a name in .npz")
-    files.check_output(output, overwrite=options["overwrite"])
-    channels = channel_files.read_channels(
-        source, noise_power=options["noise_power"], power=options["power"]
-    )
-    method = options["method"]
-    precoder = _precoders([method], [options["model"]], options)[method]
-    try:
-        found = precoder(channels.H, channels.power, channels.noise_power, channels.weights)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    W = found.W
-    if options["antenna_power"]:
-        W = limit_antenna_power(W, options["antenna_power"])
-    truth = channels.H if channels.H_true is None else channels.H_true
-    rates = rate(truth, W, channels.noise_power)
-    channel_files.write_arrays(output, {"W": W, "rate": rates, "guarded": found.guarded})
-    guarded = None if found.guarded is None else int(found.guarded.sum())
-    result = {
-        "output": output,
-        "method": method,
-        "channels": rates[..., 0].numel(),
-        "users": rates.shape[-1],
-        "antennas": found.W.shape[-2],
-        "mean_sum_rate": float(rates.sum(-1).mean()),
-        "guarded": guarded,
-    }
-    if guarded:
-        console.say(f"guard: RZF was the better on {guarded} of {result['channels']} channels")
-    text = f"mean sum rate {result['mean_sum_rate']:.4g} bits/s/Hz\n{output}"
-    console.emit(result, as_json=options["as_json"], text=text)
-
-
-def evaluate(sources: Sequence[Path], options: Mapping[str, Any]) -> None:
+def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
     """Compare precoders on files or drawn channels; write the reports where asked."""
     set_threads()
-    output = options["output"]
-    if output is not None and output.exists() and not output.is_dir():
-        raise InputError(f"{output}: is a file; name a folder for the reports")
-    names = list(dict.fromkeys(options["methods"])) or [*BASELINES, LEARNED]
-    precoders = _precoders(names, options["model"], options)
+    check_folder(options.output)
+    precoders = choose(
+        options.methods or METHODS, options.models, partial(find_precoder, options=options)
+    )
     settings = list(_from_files(sources, options) if sources else _drawn(options))
     rows: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
-    shares: dict[str, Any] = {}
-    with Progress("compare", len(settings), unit="setting", quiet=options["quiet"]) as bar:
+    shares: dict[str, np.ndarray] = {}
+    with Progress("compare", len(settings), unit="setting", quiet=options.quiet) as bar:
         for number, setting in enumerate(settings, 1):
             possible = {
                 name: precoder
                 for name, precoder in precoders.items()
-                if not (name.startswith("zf") and setting.users > setting.antennas)
+                if can_serve(name, setting.users, setting.antennas)
             }
             outcomes = evaluation.evaluate(
                 setting.H,
@@ -105,7 +67,7 @@ def evaluate(sources: Sequence[Path], options: Mapping[str, Any]) -> None:
                 estimate=setting.estimate,
             )
             bound = None
-            if options["bound"] and setting.weights is None:
+            if options.bound and setting.weights is None:
                 bound = evaluation.capacity_bound(setting.H, setting.power, setting.noise_power)
             place = {
                 "channels": setting.name,
@@ -119,56 +81,26 @@ def evaluate(sources: Sequence[Path], options: Mapping[str, Any]) -> None:
             ]
             shares = evaluation.user_rates(outcomes)
             bar.update(number)
-    made: dict[str, Path] = {}
-    if output is not None:
-        made = write_reports(
-            output, rows, {"channels": channels}, definitions=evaluation.DEFINITIONS
-        )
-        made |= _draw(output, rows, shares, settings[-1])
-    lines = [console.table(rows), ""]
-    lines += [f"{name}: {text}" for name, text in evaluation.DEFINITIONS.items()]
-    lines += [str(path) for path in made.values()]
-    result = {"rows": rows, "definitions": evaluation.DEFINITIONS, "written": made}
-    console.emit(result, as_json=options["as_json"], text="\n".join(lines))
+    publish(
+        rows,
+        {"channels": channels},
+        options,
+        definitions=evaluation.DEFINITIONS,
+        draw=partial(_draw, rows=rows, shares=shares, last=settings[-1]),
+    )
 
 
-def _precoders(
-    methods: Sequence[str], models: Sequence[str], options: Mapping[str, Any]
-) -> dict[str, Precoder]:
-    found: dict[str, Precoder] = {}
-    for name in methods:
-        if name != LEARNED:
-            found[name] = in_batches(baseline(name), options["batch"])
-            continue
-        from .learned import load_precoder
-
-        for model in models:
-            learned = load_precoder(
-                model,
-                guard=options["guard"],
-                solver=options["solver"],
-                refinement=options["refine"],
-                device=options["device"],
-                precision=options["precision"],
-            )
-            label = LEARNED if len(models) == 1 else f"{LEARNED}:{Path(model).stem}"
-            found[label] = in_batches(learned, options["batch"])
-    return found
-
-
-def _from_files(sources: Sequence[Path], options: Mapping[str, Any]) -> Iterator[Setting]:
+def _from_files(sources: Sequence[Path], options: EvaluateOptions) -> Iterator[Setting]:
     for source in sources:
-        stored = channel_files.read_channels(
+        stored = read_channels(
             source,
-            power=1.0 if options["snr"] else None,
-            noise_power=1.0 if options["snr"] else None,
+            power=1.0 if options.snr else None,
+            noise_power=1.0 if options.snr else None,
         )
         truth = stored.H if stored.H_true is None else stored.H_true
-        for snr in options["snr"] or (None,):
+        for snr in options.snr or (None,):
             power = stored.power if snr is None else stored.power * 10 ** (snr / 10)
-            H, (power, noise), weights = evaluation.flat(
-                truth, (power, stored.noise_power), stored.weights
-            )
+            H, (power, noise), weights = flat(truth, (power, stored.noise_power), stored.weights)
             estimate = None
             if stored.H_true is not None:
                 estimate = stored.H.reshape(H.shape)
@@ -186,16 +118,14 @@ def _from_files(sources: Sequence[Path], options: Mapping[str, Any]) -> Iterator
             )
 
 
-def _drawn(options: Mapping[str, Any]) -> Iterator[Setting]:
-    for users, antennas in options["sizes"]:
-        H = draw_channels(
-            options["channel"], options["count"], users, antennas, seed=options["seed"]
-        )
+def _drawn(options: EvaluateOptions) -> Iterator[Setting]:
+    for users, antennas in options.sizes:
+        H = draw_channels(options.channel, options.count, users, antennas, seed=options.seed)
         one = H.real.new_ones(len(H))
-        for snr in options["snr"] or DEFAULT_SNR_DB:
+        for snr in options.snr or DEFAULT_SNR_DB:
             estimate = _seen(H, None, options)
             yield Setting(
-                options["channel"],
+                options.channel,
                 users,
                 antennas,
                 snr,
@@ -207,18 +137,20 @@ def _drawn(options: Mapping[str, Any]) -> Iterator[Setting]:
             )
 
 
-def _seen(H: Tensor, estimate: Tensor | None, options: Mapping[str, Any]) -> Tensor | None:
+def _seen(H: Tensor, estimate: Tensor | None, options: EvaluateOptions) -> Tensor | None:
     """What the precoders see: None for the channels themselves."""
-    if not options["csi_error"]:
+    if not options.csi_error:
         return estimate
-    generator = torch.Generator().manual_seed(options["seed"] + 1)
-    return imperfect_csi(H if estimate is None else estimate, options["csi_error"], generator)
+    generator = torch.Generator().manual_seed(options.seed + 1)
+    return imperfect_csi(H if estimate is None else estimate, options.csi_error, generator)
 
 
 def _draw(
-    folder: Path, rows: Sequence[Mapping[str, Any]], shares: Mapping[str, Any], last: Setting
+    folder: Path, rows: Sequence[Row], shares: Mapping[str, np.ndarray], last: Setting
 ) -> dict[str, Path]:
     """The pictures for which there is data."""
+    from ...evaluation import pictures
+
     made = {"cdf": folder / "rate_cdf.png"}
     pictures.draw_distributions(made["cdf"], shares, f"rate of a user, bits/s/Hz ({_title(last)})")
     for column, label in (("snr_db", "SNR, dB"), ("users", "users")):

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of wl-precode, a class for each verb; nothing heavy is imported here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import click
+
+from fieldfare.common.console import POSITIVE, SHARE, Numbers, Pairs, option, shared
+
+from .. import options as both
+from ..options import CHANNELS, LEARNED
+
+DEFAULT_MODEL = "icgnn_precoder"
+BASELINES = ("mrt", "zf", "zf-wf", "rzf", "wmmse")
+METHODS = (*BASELINES, LEARNED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverOptions:
+    """How linear systems are solved."""
+
+    solver: Literal["cg", "cholesky"] = option(
+        type=click.Choice(["cg", "cholesky"]),
+        default="cholesky",
+        help="Of the linear systems: conjugate gradients (no inverse) or a factorisation.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecoderOptions(SolverOptions, shared.PrecisionOptions):
+    """How precoders are run; the conventional ones heed the batch alone."""
+
+    refine: int = option(
+        type=click.IntRange(min=0),
+        default=0,
+        help="WMMSE steps from the network's point; each costs about one solve.",
+    )
+    guard: bool = option(
+        "--guard/--no-guard",
+        default=True,
+        help="Take RZF where it has the higher predicted sum rate.",
+    )
+    batch: int = both.batch_option(4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(PrecoderOptions, both.InferOptions):
+    """Of `infer`."""
+
+    method: str = option(
+        type=click.Choice(METHODS),
+        default=LEARNED,
+        help="The network or a conventional precoder.",
+    )
+    model: str = shared.model_option(DEFAULT_MODEL)
+    power: float | None = option(type=POSITIVE, help="Instead of the file's.")
+    noise_power: float | None = option(type=POSITIVE, help="Instead of the file's.")
+    antenna_power: float | None = option(
+        type=POSITIVE,
+        help="Limit of every antenna: W is scaled down by one factor until it is kept.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(PrecoderOptions, both.DrawOptions, shared.ReportOptions):
+    """Of `eval`."""
+
+    channel: str = option(
+        type=click.Choice(CHANNELS),
+        default="rayleigh",
+        help="Drawn where no file is given; the last three are 3GPP TR 38.901 (extra [sionna]).",
+    )
+    sizes: tuple[tuple[int, int], ...] = option(
+        type=Pairs(),
+        default="8x8",
+        help="Users x antennas of drawn channels; several are compared.",
+    )
+    snr: tuple[float, ...] | None = option(
+        type=Numbers(float),
+        metavar="DB,...",
+        help="power / noise_power, dB. [default: as in the file; 0,10,20 for drawn channels]",
+    )
+    methods: tuple[str, ...] = option(
+        "--method",
+        type=click.Choice(METHODS),
+        multiple=True,
+        help="Repeat to compare. [default: all]",
+    )
+    models: tuple[str, ...] = shared.models_option(DEFAULT_MODEL)
+    csi_error: float = option(
+        type=SHARE,
+        default=0.0,
+        help="Share of error in the estimates that the precoders see.",
+    )
+    bound: bool = option(
+        "--bound/--no-bound", default=True, help="Also find the bound of the sum capacity."
+    )
+    batch: int = both.batch_option(1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(SolverOptions, shared.BenchOptions):
+    """Of `bench`."""
+
+    model: str = shared.model_option(DEFAULT_MODEL)
+    sizes: tuple[tuple[int, int], ...] = option(
+        type=Pairs(), default="4x16,8x32,16x64", help="Users x antennas."
+    )
+    batches: tuple[int, ...] = option(type=Numbers(int), default="1,256", help="Channels a call.")
+    onnx: bool = option(is_flag=True, help="Also time ONNX Runtime (extra [onnx]).")
+    repeats: int = both.repeats_option()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(shared.ExportOptions):
+    """Of `export`."""
+
+    model: str = shared.model_option(DEFAULT_MODEL)
+    cg_iterations: int = option(
+        type=click.IntRange(min=1),
+        default=40,
+        help="Most conjugate-gradient steps of a solve; 2 K are enough for K users.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(shared.TrainingOptions):
+    """Of `train`."""
+
+    steps: int = option(type=click.IntRange(min=1), default=12000, help="Steps.")
+    batch: int = option(type=click.IntRange(min=1), default=128, help="Cells a step.")
+    learning_rate: float = option(type=float, default=3e-3, help="Peak of the cosine.")
+    width: int = option(type=click.IntRange(min=4), default=32, help="Of a node's state.")
+    layers: int = option(type=click.IntRange(min=1), default=3, help="Message passing.")
+    max_users: int = option(
+        type=click.IntRange(min=2), default=10, help="K is drawn from 2 to this for every step."
+    )
+    max_antennas: int = option(
+        type=click.IntRange(min=2), default=24, help="N is drawn from K to this."
+    )
+    snr_range: tuple[float, float] = option(
+        type=Numbers(float, 2),
+        default="-5,25",
+        help="power / noise_power, dB, from a uniform distribution.",
+    )
+    correlated: float = option(
+        type=SHARE, default=0.5, help="Share of the steps with correlated antennas."
+    )
+    csi_error: float = option(
+        type=SHARE,
+        default=0.0,
+        help="Share of error in the estimates that the network sees.",
+    )
