@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimpleNet (arXiv 1608.06037): the published counts of its small ImageNet models."""
+"""SimpleNet (arXiv 1608.06037): the published counts and outputs."""
+
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 
-import fieldfare.common.backbones  # noqa: F401 (registers)
+from fieldfare.common.backbones import SimpleNet
 from fieldfare.common.efficiency import Cost, cost
+
+REFERENCE = Path(__file__).parents[2] / "reference" / "simplenet"
 
 
 def counted(name: str) -> Cost:
@@ -33,6 +38,42 @@ def test_simplenet_9m_has_9_508_968_parameters():
 def test_simplenet_small_05_takes_340_9_mmacs_in_mode_m1_and_427_6_in_m2():
     assert round(counted("simplenet_small_05_m1").macs / 1e6, 1) == 340.9
     assert round(counted("simplenet_small_05_m2").macs / 1e6, 1) == 427.6
+
+
+def test_simplenet_9m_takes_2_774_249_984_macs_in_mode_m1_and_3_554_587_136_in_m2():
+    assert counted("simplenet_9m_m1").macs == 2_774_249_984
+    assert counted("simplenet_9m_m2").macs == 3_554_587_136
+
+
+# Where the published network has its convolutions; a batch norm follows each.
+PUBLISHED = (0, 4, 8, 12, 16, 20, 26, 30, 34, 38, 44, 48, 52)
+
+
+@pytest.mark.parametrize("mode", ["m1", "m2"])
+def test_every_layer_gives_what_the_published_network_gives(mode):
+    given = load_file(REFERENCE / f"{mode}_tiny.safetensors")
+    state = {name.removeprefix("sd."): t for name, t in given.items() if name.startswith("sd.")}
+    names = {"classifier": "head"}
+    for index, place in enumerate(PUBLISHED):
+        names |= {f"features.{place}": f"layers.{index}.conv"}
+        names |= {f"features.{place + 1}": f"layers.{index}.norm"}
+    ours = {}
+    for name, tensor in state.items():
+        module, _, leaf = name.rpartition(".")
+        ours[f"{names[module]}.{leaf}"] = tensor
+    widths = tuple(state[f"features.{place}.weight"].shape[0] for place in PUBLISHED)
+    model = SimpleNet(widths, mode, num_classes=len(state["classifier.bias"])).eval()
+    missing, unexpected = model.load_state_dict(ours, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    seen = {}
+    for index, layer in enumerate(model.layers):
+        layer.register_forward_hook(lambda *a, index=index: seen.update({f"act.conv{index}": a[2]}))
+    with torch.no_grad():
+        seen["out.logits"] = model(given["in.x"])
+    for name, tensor in seen.items():
+        limit = 1e-4 + 1e-4 * given[name].abs().max()
+        assert (tensor - given[name]).abs().max() <= limit, name
 
 
 @pytest.mark.parametrize("mode", ["m1", "m2"])
