@@ -34,7 +34,7 @@ import resource, sys
 import numpy as np, rasterio
 import rasterio.features
 from fieldfare.common.runtime import set_threads
-from fieldfare.remote_sensing.buildings.cli import DEFAULT_MODEL
+from fieldfare.remote_sensing.buildings.options import DEFAULT_MODEL
 from fieldfare.remote_sensing.buildings.inference.predict import load_predictor
 set_threads()
 predict = load_predictor(DEFAULT_MODEL, depth=int(sys.argv[2]))

@@ -21,11 +21,16 @@ from rasterio.windows import Window
 from skimage.filters import threshold_otsu
 
 from fieldfare.common import console
-from fieldfare.common.files import write_text
 from fieldfare.common.runtime import set_threads
-from fieldfare.common.weights import Metric, load_model_file, save_model_file
+from fieldfare.common.weights import (
+    Metric,
+    halved,
+    load_model_file,
+    save_model_file,
+    save_with_page,
+)
 from fieldfare.remote_sensing import weights
-from fieldfare.remote_sensing.buildings.commands.evaluate import evaluate_scene, labels_on
+from fieldfare.remote_sensing.buildings.commands.evaluate_scene import evaluate_scene, labels_on
 from fieldfare.remote_sensing.buildings.data.labels import read_labels
 from fieldfare.remote_sensing.buildings.evaluation.metrics import confusion
 from fieldfare.remote_sensing.buildings.evaluation.reports import table
@@ -89,7 +94,7 @@ def main() -> None:
     set_threads()
     labels = options.data / "labels.geojson"
     card, tensors = load_model_file(options.model)
-    kept = {key: tensor.half() if tensor.ndim == 4 else tensor for key, tensor in tensors.items()}
+    kept = halved(tensors)
     target = Path(weights.__file__).parent / f"{options.name}.safetensors"
     save_model_file(target, kept, card)  # what is measured is what is shipped
     metrics: list[Metric] = []
@@ -135,8 +140,7 @@ def main() -> None:
         date=datetime.date.today().isoformat(),
         metrics=tuple(metrics),
     )
-    save_model_file(target, kept, card)
-    write_text(target.with_suffix(".md"), card.to_markdown())
+    save_with_page(target, kept, card)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ import dataclasses
 import datetime
 from pathlib import Path
 
-from fieldfare.common.files import write_text
 from fieldfare.common.runtime import set_threads
-from fieldfare.common.weights import Metric, load_model_file, save_model_file
+from fieldfare.common.weights import Metric, load_model_file, save_with_page
 from fieldfare.remote_sensing import weights
 from fieldfare.remote_sensing.super_resolution.evaluation import compare as evaluation
 from fieldfare.remote_sensing.super_resolution.evaluation import metrics
@@ -82,8 +81,7 @@ def main() -> None:
         metrics=tuple(measured),
     )
     folder = Path(weights.__file__).parent
-    save_model_file(folder / f"{options.name}.safetensors", tensors, card)
-    write_text(folder / f"{options.name}.md", card.to_markdown())
+    save_with_page(folder / f"{options.name}.safetensors", tensors, card)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 
 import numpy as np
 import pytest
-from sample_rasters import TRANSFORM, smooth, write_raster
+from sample_rasters import smooth, write_raster
 
 from fieldfare.common.errors import InputError
-from fieldfare.remote_sensing.rasters.reading import Scene, ValueRange, window_of_bounds
+from fieldfare.remote_sensing.rasters.reading import Scene, ValueRange
 
 
 @pytest.mark.parametrize("text", ["1", "5:5", "9:1", "a:b", "0:nan", "0:inf", "1:2:3", ""])
@@ -51,11 +51,3 @@ def test_extremes_ignore_missing_samples(tmp_path):
     values = np.array([[[np.nan, 3, 5], [-9999, 4, 4]]], np.float32)
     with Scene(write_raster(tmp_path / "a.tif", values, nodata=-9999)) as scene:
         assert scene.extremes() == ValueRange(3, 5)
-
-
-def test_bounds_become_whole_pixels(tmp_path):
-    path = write_raster(tmp_path / "a.tif", np.ones((1, 50, 50), np.uint8))
-    left, top = TRANSFORM * (10, 5)
-    right, bottom = TRANSFORM * (20.5, 15)
-    window = window_of_bounds(path, (left, bottom, right, top))
-    assert (window.row_off, window.col_off, window.height, window.width) == (5, 10, 10, 11)

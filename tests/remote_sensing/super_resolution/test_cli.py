@@ -98,7 +98,7 @@ def test_an_existing_output_is_kept_unless_overwritten(rgb, tmp_path):
 
 def test_the_input_is_never_overwritten(rgb, tmp_path):
     result = call("infer", rgb, "-o", rgb, "--model", "bicubic", "--overwrite")
-    assert "is the input" in refused(result, tmp_path, kept=1)
+    assert "is an input" in refused(result, tmp_path, kept=1)
 
 
 def test_an_output_folder_that_is_missing_is_one_line(rgb, tmp_path):

@@ -16,7 +16,6 @@ from sample_rasters import write_raster
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights import ModelCard, save_model_file
-from fieldfare.remote_sensing.buildings.cli import DEFAULT_MODEL
 from fieldfare.remote_sensing.buildings.inference.footprints import MISSING, FootprintSettings
 from fieldfare.remote_sensing.buildings.inference.run import InferSettings, Targets, infer
 from fieldfare.remote_sensing.buildings.networks.building_network import (
@@ -24,6 +23,7 @@ from fieldfare.remote_sensing.buildings.networks.building_network import (
     NetworkConfig,
 )
 from fieldfare.remote_sensing.buildings.networks.models import TASK
+from fieldfare.remote_sensing.buildings.options import DEFAULT_MODEL
 
 GSD = 0.5
 NORTH = Affine(GSD, 0, 500_000, 0, -GSD, 4_000_000)

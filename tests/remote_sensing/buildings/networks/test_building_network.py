@@ -4,6 +4,8 @@
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from segmentation_models_pytorch.base.initialization import initialize_decoder
+from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPlusDecoder
 from torch import Tensor, nn
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
@@ -117,6 +119,20 @@ def test_output_and_gradients_are_those_of_segmentation_models_pytorch(architect
         torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-5 * scale + 1e-9)
 
 
+@pytest.mark.parametrize("channels", [(16, 24, 40, 112, 320), (0, 24, 40, 112, 320)], ids=str)
+def test_a_seed_gives_the_decoder_of_segmentation_models_pytorch(channels):
+    widths = (256, 128, 64, 32, 16)
+    torch.manual_seed(0)
+    peer = UnetPlusPlusDecoder((0, *channels), widths)
+    initialize_decoder(peer)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    own = NestedDecoder(channels, widths).state_dict()
+    assert torch.equal(torch.rand(1), after)
+    assert list(own) == list(peer.state_dict())
+    assert all(torch.equal(own[name], tensor) for name, tensor in peer.state_dict().items())
+
+
 def test_lraspp_head_is_that_of_torchvision():
     torch.manual_seed(0)
     head, peer = LRASPP(40, 960, 2).eval(), LRASPPHead(40, 960, 2, 128).eval()
@@ -198,3 +214,8 @@ def test_odd_sizes_are_continued_at_the_lower_right(encoder):
 def test_nested_decoder_refuses_unknown_depths(depth):
     with pytest.raises(ValueError, match=f"depth must be one of .* got {depth}"):
         NestedDecoder((16, 24, 40, 112, 320), depth=depth)
+
+
+def test_nested_decoder_refuses_another_number_of_widths():
+    with pytest.raises(ValueError, match="decoder_channels must be five"):
+        NestedDecoder((16, 24, 40, 112, 320), (64, 32, 16))

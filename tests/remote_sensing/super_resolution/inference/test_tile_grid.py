@@ -6,9 +6,9 @@ import pytest
 import rasterio
 
 from fieldfare.common.windows import plan, reflect_indices, stream
-from fieldfare.remote_sensing.super_resolution.cli import DEFAULT_MODEL
 from fieldfare.remote_sensing.super_resolution.evaluation.compare import MARGIN
 from fieldfare.remote_sensing.super_resolution.inference.restore import load_restorer, restore_bands
+from fieldfare.remote_sensing.super_resolution.options import DEFAULT_MODEL
 
 SAMPLE = "packages/remote_sensing/samples/OSBS_029_20cm.tif"
 

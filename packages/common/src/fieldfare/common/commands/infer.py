@@ -89,6 +89,8 @@ def infer_many(
     settings: Mapping[str, Any],
     noun: str = "inputs",
     key: Callable[[Path], str] = input_key,
+    files_of: Callable[[Path], Sequence[Path]] = lambda path: (path,),
+    finish: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
     """Work through inputs, each to its outputs in the folder `options.output`; print the summary.
 
@@ -98,6 +100,8 @@ def infer_many(
         settings: what the results depend on.
         noun: for messages.
         key: the name of an input, the same from run to run.
+        files_of: every file that an input is read from: where one has changed, it is done anew.
+        finish: called when all are through; what else the result shall hold.
 
     Raises:
         InputError: two inputs would have one output, or the folder cannot be made.
@@ -118,9 +122,9 @@ def infer_many(
     items = [
         batch.Item(
             key=name,
-            inputs=(path,),
+            inputs=tuple(files_of(path)),
             outputs=outputs_of(path),
-            cost=path.stat().st_size if path.is_file() else 0,
+            cost=sum(file.stat().st_size for file in files_of(path) if file.is_file()),
         )
         for name, path in zip(keys, inputs, strict=True)
     ]
@@ -143,6 +147,7 @@ def infer_many(
         name: getattr(summary, name)
         for name in ("done", "failed", "skipped", "seconds", "manifest")
     }
+    result |= finish()
     text = f"{summary.done} done, {summary.skipped} done before, {summary.failed} failed: {folder}"
     console.emit(result, as_json=options.as_json, text=text)
     if summary.exit_code:

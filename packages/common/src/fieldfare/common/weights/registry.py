@@ -7,7 +7,7 @@ A package announces the module whose folder holds its weight files under the ent
 
 import difflib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from ..errors import InputError
 from .card import ModelCard
@@ -75,7 +76,7 @@ def from_pretrained(
     if card.task != task:
         raise InputError(f"{path}: is a {card.task} model; this needs one of {task}")
     # First without memory: a card of a few bytes may describe a network of many gigabytes.
-    with torch.device("meta"), _at_most(len(tensors), path):
+    with torch.device("meta"), _NoDraws(), _at_most(len(tensors), path):
         shape = _built(build, card, path)
     fit = fit_state_dict(tensors, shape.state_dict())
     fit.require_complete(path)
@@ -83,6 +84,23 @@ def from_pretrained(
     network = _built(build, card, path)
     network.load_state_dict(fit.tensors)
     return network.eval(), card
+
+
+class _NoDraws(TorchFunctionMode):
+    """Inside, first weights are not drawn: without memory there is nothing to draw, and torch would
+    import its compiler to find that out."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "erfinv_"):
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -12,8 +12,7 @@ import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
-from rasterio.windows import Window, from_bounds
-from scipy.ndimage import distance_transform_edt
+from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.windows import reflect_indices
@@ -167,16 +166,17 @@ class Scene:
     def read_mask(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
         """The alpha band, or else the mask of the whole raster, (height, width); 0 is missing."""
         if self.alpha:
-            found: np.ndarray = self._read([self.alpha], rows, columns)[0]
-            return found
-        found: np.ndarray = self.dataset.read_masks(self.bands[0], window=Window.from_slices(rows, columns))
-        return found
+            mask: np.ndarray = self._read([self.alpha], rows, columns)[0]
+        else:
+            window = Window.from_slices(rows, columns)
+            mask = self.dataset.read_masks(self.bands[0], window=window)
+        return mask
 
     @property
     def nodata(self) -> float | None:
         """Nodata value of the first selected band; a GeoTIFF knows one for all bands."""
-        found: float | None = self.dataset.nodatavals[self.bands[0] - 1]
-        return found
+        value: float | None = self.dataset.nodatavals[self.bands[0] - 1]
+        return value
 
     @property
     def has_mask_band(self) -> bool:
@@ -216,8 +216,8 @@ class Scene:
         self, bands: list[int], rows: tuple[int, int], columns: tuple[int, int]
     ) -> np.ndarray:
         try:
-            found: np.ndarray = self.dataset.read(bands, window=Window.from_slices(rows, columns))
-            return found
+            values: np.ndarray = self.dataset.read(bands, window=Window.from_slices(rows, columns))
+            return values
         except RasterioError as error:
             raise InputError(
                 f"{self.path}: cannot be read at rows {rows[0]} to {rows[1]}: "
@@ -235,6 +235,8 @@ def fill_missing(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
         if not kept.any():
             plane = np.full_like(plane, 0.5)
         elif not kept.all():
+            from scipy.ndimage import distance_transform_edt
+
             nearest = distance_transform_edt(~kept, return_distances=False, return_indices=True)
             plane = plane[tuple(nearest)]
         planes.append(plane)
@@ -262,21 +264,3 @@ def open_raster(path: Path) -> DatasetReader:
 def _reason(error: Exception) -> str:
     cause = error.__cause__ or error
     return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-
-
-def window_of_bounds(path: Path, bounds: tuple[float, float, float, float]) -> Window:
-    """Whole-pixel window covering (left, bottom, right, top) in the raster's own coordinates."""
-    with open_raster(path) as dataset:
-        if dataset.transform.is_rectilinear:
-            window = from_bounds(*bounds, transform=dataset.transform)
-        else:
-            left, bottom, right, top = bounds
-            corners = [~dataset.transform * (x, y) for x in (left, right) for y in (bottom, top)]
-            columns, rows = zip(*corners, strict=True)
-            window = Window.from_slices(
-                (min(rows), max(rows)), (min(columns), max(columns)), boundless=True
-            )
-    left, top = math.floor(window.col_off + 1e-6), math.floor(window.row_off + 1e-6)
-    right = math.ceil(window.col_off + window.width - 1e-6)
-    bottom = math.ceil(window.row_off + window.height - 1e-6)
-    return Window(left, top, right - left, bottom - top)

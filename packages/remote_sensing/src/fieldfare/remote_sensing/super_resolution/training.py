@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from fieldfare.common.training import TrainSettings, fit
 
 from .data import PairDataset, read_tiles, reduce_bicubic
-from .evaluation.perceptual import FeatureDistance
 from .networks.diffusion import MeanRevertingSDE
 from .networks.model import (
     ModelConfig,
@@ -24,6 +24,9 @@ from .networks.model import (
     velocity_target,
     x0_from_output,
 )
+
+if TYPE_CHECKING:
+    from .evaluation.perceptual import FeatureDistance
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,7 @@ class Objective:
         self.sde, self.prediction = model.sde, model.config.prediction
         self.scale = model.config.network.scale
         self.perceptual_weight = perceptual_weight
-        self.distance: FeatureDistance | None = None
-        if perceptual_weight:
-            self.distance = FeatureDistance("lite1").to(memory_format=torch.channels_last)
+        self.distance = _distance() if perceptual_weight else None
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         x0, t, noise, low = batch["high"], batch["t"], batch["noise"], batch["low"]
@@ -98,8 +99,8 @@ class Objective:
         if self.distance is None or not early.any():
             return loss
         distance = self.distance.to(x.device)(seen[early], x0[early]).sum() / len(t)
-        found: Tensor = loss + self.perceptual_weight * distance
-        return found
+        whole: Tensor = loss + self.perceptual_weight * distance
+        return whole
 
     def _state(self, x0: Tensor, mu: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         return self.sde.noised(x0, mu, t, noise).contiguous(memory_format=torch.channels_last)
@@ -108,6 +109,13 @@ class Objective:
         """The clean image that a velocity implies, for whole times t, one a sample."""
         alpha, sigma = self.sde.at(self.sde.alphas, t, x), self.sde.at(self.sde.sigma_bars, t, x)
         return mu + alpha * (x - mu) - sigma * velocity
+
+
+def _distance() -> "FeatureDistance":
+    """What the perceptual weight weighs; its backbone takes seconds to import."""
+    from .evaluation.perceptual import FeatureDistance
+
+    return FeatureDistance("lite1").to(memory_format=torch.channels_last)
 
 
 class OneStepValidation:

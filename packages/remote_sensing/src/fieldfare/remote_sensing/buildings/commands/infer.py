@@ -2,65 +2,85 @@
 """rs-buildings infer."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fieldfare.common import batch, console
+from fieldfare.common.commands.infer import check_targets, infer_many, seconds_of, show_plan
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
-from ... import commands as shared
-from ...rasters.many import infer_many
+from ...rasters.windows import Box, window_of
 from ..inference import run as inference
 from ..inference.footprints import FootprintSettings
 from ..inference.predict import Predictor
-from ..inference.preview import draw_outlines
 from ..inference.vectors import SUFFIXES
+from ..options import InferOptions, SceneOptions
 
 
-def infer(inputs: Sequence[Path], output: Path, options: dict[str, Any]) -> None:
+def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Outline one scene, or many through `batch`."""
     set_threads()
     settings = settings_of(
         options,
-        model=options["model"],
-        depth=options["depth"],
+        model=options.model,
+        depth=options.depth,
         footprints=FootprintSettings(
-            threshold=options["threshold"],
-            min_area=options["min_area"],
-            max_hole=options["max_hole"],
-            regularise=not options["raw"],
-            split=not options["no_split"],
+            threshold=options.threshold,
+            min_area=options.min_area,
+            max_hole=options.max_hole,
+            regularise=not options.raw,
+            split=not options.no_split,
         ),
-        window=shared.window_of(inputs, options),
-        batch=options["batch"],
+        window=window_of(inputs, options.window, options.bbox),
+        batch=options.batch,
     )
-    if len(inputs) == 1 and not output.is_dir():
-        _infer_one(inputs[0], output, settings, options)
+    if len(inputs) == 1 and not options.output.is_dir():
+        _infer_one(inputs[0], settings, options)
     else:
-        _infer_many(inputs, output, settings, options)
+        _infer_many(inputs, settings, options)
 
 
-def settings_of(options: Mapping[str, Any], **more: Any) -> inference.InferSettings:
+def settings_of(
+    options: SceneOptions,
+    *,
+    model: str,
+    depth: int | None,
+    footprints: FootprintSettings,
+    window: Box | None,
+    batch: int | None = None,
+) -> inference.InferSettings:
     """The settings that the options which `infer` and `eval` share ask for, and more of them."""
-    names = ("bands", "value_range", "gsd", "tile", "overlap", "device", "precision")
-    return inference.InferSettings(**{name: options[name] for name in names}, **more)
+    return inference.InferSettings(
+        model=model,
+        depth=depth,
+        footprints=footprints,
+        bands=options.bands,
+        value_range=options.value_range,
+        window=window,
+        gsd=options.gsd,
+        tile=options.tile,
+        overlap=options.overlap,
+        batch=batch,
+        device=options.device,
+        precision=options.precision,
+    )
 
 
-def _infer_one(
-    source: Path, output: Path, settings: inference.InferSettings, options: dict[str, Any]
-) -> None:
-    quiet, picture = options["quiet"], options["preview"]
+def _infer_one(source: Path, settings: inference.InferSettings, options: InferOptions) -> None:
+    quiet, output, picture = options.quiet, options.output, options.preview
     if output.suffix.lower() not in SUFFIXES:
         raise InputError(f"{output}: name it {', '.join('*' + suffix for suffix in SUFFIXES)}")
-    shared.check_targets(source, (output, options["mask"], options["prob"], picture), options)
+    targets = {"--output": output, "--mask": options.mask, "--prob": options.prob}
+    targets |= {"--preview": picture}
+    check_targets([source], targets, options)
+    made = [str(path) for path in targets.values() if path]
     predictor = settings.predictor()
-    if options["dry_run"]:
-        _show_plan(source, settings, predictor, options["as_json"])
+    if options.dry_run:
+        _show_plan(source, made, settings, predictor, options)
         return
     bars: list[Progress] = []
 
@@ -68,9 +88,6 @@ def _infer_one(
         for line in notes(source, job, settings, predictor):
             console.say(line, quiet=quiet)
         bars.append(Progress("predict", len(job.tiles), quiet=quiet))
-
-    def tick(done: int, total: int) -> None:
-        bars[0].update(done)
 
     def outlined(done: int, total: int) -> None:
         if len(bars) == 1:
@@ -80,21 +97,22 @@ def _infer_one(
 
     result = inference.infer(
         source,
-        inference.Targets(output, options["mask"], options["prob"]),
+        inference.Targets(output, options.mask, options.prob),
         settings,
         predictor,
-        resume=options["resume"],
+        resume=options.resume,
         started=started,
-        progress=tick,
+        progress=lambda done, total: bars[0].update(done),
         outlined=outlined,
     )
     bars[-1].__exit__(None, None, None)
     if picture:
+        from ..inference.preview import draw_outlines
+
         draw_outlines(source, output, picture, settings.value_range)
-    result |= {"mask": options["mask"], "probability": options["prob"], "preview": picture}
+    result |= {"mask": options.mask, "probability": options.prob, "preview": picture}
     console.say(f"{result['buildings']} buildings, {result['area_m2']:,.0f} m2", quiet=quiet)
-    made = [str(path) for path in (output, options["mask"], options["prob"], picture) if path]
-    console.emit(result, as_json=options["as_json"], text="\n".join(made))
+    console.emit(result, as_json=options.as_json, text="\n".join(made))
 
 
 def notes(
@@ -119,45 +137,45 @@ def notes(
 
 
 def _show_plan(
-    source: Path, settings: inference.InferSettings, predictor: Predictor, as_json: bool
+    source: Path,
+    made: Sequence[str],
+    settings: inference.InferSettings,
+    predictor: Predictor,
+    options: InferOptions,
 ) -> None:
     """Print tiles, memory, and the time that one measured tile promises."""
     job = inference.prepare(source, settings, predictor)
     with job.scene as scene:
-        tile = np.zeros((1, predictor.config.in_channels, settings.tile, settings.tile), np.float32)
+        side = settings.tile
+        tile = np.zeros((1, predictor.config.in_channels, side, side), np.float32)
         plan = {
             "scene": f"{scene.width} x {scene.height} pixels of {predictor.config.gsd:g} m",
+            "files": ", ".join(made),
             "resampled": job.resampled,
             "range": str(job.values),
             "tiles": len(job.tiles),
             "memory_mb": round(job.memory / 2**20),
         }
-    shared.show_plan(
-        plan,
-        lambda: predictor(tile, np.zeros((1, 2), np.int64)),
-        len(job.tiles),
-        as_json=as_json,
-        notes=notes(source, job, settings, predictor),
-    )
+    start = np.zeros((1, 2), np.int64)
+    seconds = seconds_of(lambda: predictor(tile, start), count=len(job.tiles))
+    lines = notes(source, job, settings, predictor)
+    lines += [f"{name}: {value}" for name, value in plan.items()]
+    show_plan(plan, options, seconds=seconds, lines=lines)
 
 
 def _infer_many(
-    inputs: Sequence[Path],
-    folder: Path,
-    settings: inference.InferSettings,
-    options: dict[str, Any],
+    inputs: Sequence[Path], settings: inference.InferSettings, options: InferOptions
 ) -> None:
-    if options["preview"] or options["dry_run"] or options["mask"] or options["prob"]:
-        raise InputError("--preview, --mask, --prob and --dry-run take one scene and a file")
+    if options.preview or options.mask or options.prob:
+        raise InputError("--preview, --mask and --prob take one scene and an output file")
     settings.predictor()  # so that a wrong model is refused once, before any worker starts
-    kept = inference.identity(settings) | {"footprints": str(settings.footprints)}
     infer_many(
         inputs,
-        folder,
         functools.partial(make_worker, settings),
-        lambda path: (folder / f"{path.stem}.{options['suffix']}",),
-        kept,
+        lambda path: (options.output / f"{path.stem}.{options.suffix}",),
         options,
+        settings=inference.identity(settings) | {"footprints": str(settings.footprints)},
+        noun="scenes",
     )
 
 

@@ -1,37 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rs-buildings models, bench and export."""
+"""rs-buildings models and bench."""
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fieldfare.common import console, efficiency, files
+from fieldfare.common import console, efficiency
+from fieldfare.common.commands.models import list_models
+from fieldfare.common.console.shared import JsonOptions
 from fieldfare.common.runtime import set_threads
-from fieldfare.common.weights import available, read_card
+from fieldfare.common.weights import ModelCard
 
-from ...commands import card_lines
 from ..inference.predict import Predictor
 from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
-from ..networks.export import export_onnx
-from ..networks.models import TASK, describe, load_model
+from ..networks.models import TASK, load_model
+from ..options import BenchOptions
 
 COST_SIDE = 512
 """Side in pixels of the tile whose cost is listed."""
 
 
-def models(as_json: bool) -> None:
+def models(options: JsonOptions) -> None:
     """Print every packaged model's card in short, with what each depth costs."""
-    paths = available(TASK).values()
-    cards = [read_card(path) for path in paths]
-    lines: list[str] = []
-    listed = []
-    for path, card in zip(paths, cards, strict=True):
-        costs = depth_costs(NetworkConfig.from_dict(card.config))
-        lines += card_lines(path, card, console.table(costs).splitlines())
-        listed.append(dataclasses.asdict(card) | {"depths": costs})
-    console.emit({"models": listed}, as_json=as_json, text="\n".join(lines) or "(none)")
+
+    def more(card: ModelCard) -> dict[str, Any]:
+        return {"depths": depth_costs(NetworkConfig.from_dict(card.config))}
+
+    list_models(TASK, options, more=more)
 
 
 def depth_costs(config: NetworkConfig) -> list[dict[str, Any]]:
@@ -50,22 +45,22 @@ def depth_costs(config: NetworkConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def bench(options: dict[str, Any]) -> None:
+def bench(options: BenchOptions) -> None:
     """Print parameters, MACs, time and speed of one tile at each depth."""
     threads = set_threads()
-    network, card = load_model(options["model"])
-    side, rows = options["tile"], []
+    network, card = load_model(options.model)
+    side, rows = options.tile, []
     tile = np.random.default_rng(0).random(
         (1, network.config.in_channels, side, side), dtype=np.float32
     )
     for row, depth in zip(depth_costs(network.config), depths_of(network.config), strict=True):
         predictor = Predictor(
             network if depth == network.depth else network.cut(depth),
-            device=options["device"],
-            precision=options["precision"],
+            device=options.device,
+            precision=options.precision,
         )
         timing = efficiency.bench(
-            predictor, tile, np.zeros((1, 2), np.int64), repeats=options["repeats"]
+            predictor, tile, np.zeros((1, 2), np.int64), repeats=options.repeats
         )
         rows.append(
             row
@@ -84,15 +79,4 @@ def bench(options: dict[str, Any]) -> None:
         "depths": rows,
     }
     heading = ", ".join(f"{name} {value}" for name, value in result.items() if name != "depths")
-    console.emit(result, as_json=options["as_json"], text=f"{heading}\n{console.table(rows)}")
-
-
-def export(output: Path, model: str, depth: int | None, tile: int, overwrite: bool) -> None:
-    """Write ONNX and say how closely it agrees."""
-    files.check_output(output, overwrite=overwrite)
-    network, _ = load_model(model)
-    if depth is not None and depth != network.depth:
-        network = network.cut(depth)
-    difference = export_onnx(network, output, tile=tile)
-    console.say(f"{describe(network.config)}: ONNX Runtime and torch agree within {difference:.1e}")
-    console.emit({}, as_json=False, text=str(output))
+    console.emit(result, as_json=options.as_json, text=f"{heading}\n{console.table(rows)}")

@@ -2,39 +2,44 @@
 """rs-buildings train and adapt."""
 
 import dataclasses
-import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fieldfare.common import console, files
+from fieldfare.common.commands.train import (
+    is_first_process,
+    run_settings,
+    save_trained,
+    tell_trained,
+    today,
+)
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard
 
-from ... import commands as shared
 from ..data.table import LabelledScene, read_table
 from ..evaluation import label_shift
 from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
 from ..networks.models import TASK, describe, load_model
+from ..options import AdaptOptions, TrainOptions
 from ..training import adaptation
 from ..training import run as training
 
 DEFAULTS = {"noisy": (2000, 1e-3), "clean": (500, 5e-4)}
 
 
-def train(table: Path, folder: Path, options: dict[str, Any]) -> None:
+def train(table: Path, options: TrainOptions) -> None:
     """Train, then write `model.safetensors` with its card."""
     config, start = _network(options)
-    scenes = _scenes(table, config, quiet=options["quiet"])
-    settings, data = _settings(options, options["steps"], options["learning_rate"]), _data(options)
-    network = _train(config, start, scenes, settings, data, folder, options)
-    if not shared.is_first_process():
+    scenes = _scenes(table, config, quiet=options.quiet)
+    settings, data = _settings(options), _data(options)
+    network = _train(config, start, scenes, settings, data, options)
+    if not is_first_process():
         return
     how = f"trained by rs-buildings train, loss {data.loss}"
-    target = _save(network, table, scenes, settings, folder, how)
-    console.emit({"model": target}, as_json=options["as_json"], text=str(target))
+    tell_trained(_save(network, table, scenes, settings, options.output, how), options)
 
 
 def _train(
@@ -43,8 +48,7 @@ def _train(
     scenes: Sequence[LabelledScene],
     settings: TrainSettings,
     data: training.DataSettings,
-    folder: Path,
-    options: dict[str, Any],
+    options: TrainOptions,
 ) -> BuildingNetwork:
     """Plain training, from a model or from the encoder's weights."""
     return training.train(
@@ -52,27 +56,29 @@ def _train(
         scenes,
         settings,
         data,
-        folder,
+        options.output,
         start=start.state_dict() if start else None,
-        encoder_weights=options["encoder_weights"],
-        quiet=options["quiet"],
+        encoder_weights=options.encoder_weights,
+        quiet=options.quiet,
     )
 
 
-def adapt(table: Path, folder: Path, options: dict[str, Any]) -> None:
+def adapt(table: Path, options: AdaptOptions) -> None:
     """Train on noisy labels, or go on with clean ones; write model, card and report."""
-    stage, method = options["stage"], options["method"]
-    if stage == "clean" and not options["init"]:
+    stage, method, folder = options.stage, options.method, options.output
+    if stage == "clean" and not options.init:
         raise InputError("--stage clean: give the model of the noisy stage with --init")
     if stage == "noisy" and method != "finetune":
         raise InputError("--method: belongs to --stage clean")
-    config, start = _network(options)
-    scenes = _scenes(table, config, quiet=options["quiet"])
     steps, rate = DEFAULTS[stage]
-    settings = _settings(options, options["steps"] or steps, options["learning_rate"] or rate)
-    data = _data(options)
+    options = dataclasses.replace(
+        options, steps=options.steps or steps, learning_rate=options.learning_rate or rate
+    )
+    config, start = _network(options)
+    scenes = _scenes(table, config, quiet=options.quiet)
+    settings, data = _settings(options), _data(options)
     if stage == "noisy" or start is None:
-        network = _train(config, start, scenes, settings, data, folder, options)
+        network = _train(config, start, scenes, settings, data, options)
     else:
         network = adaptation.adapt_clean(
             start,
@@ -81,9 +87,9 @@ def adapt(table: Path, folder: Path, options: dict[str, Any]) -> None:
             settings,
             data,
             folder,
-            quiet=options["quiet"],
+            quiet=options.quiet,
         )
-    if not shared.is_first_process():
+    if not is_first_process():
         return
     how = f"rs-buildings adapt, stage {stage}" + (f", {method}" if stage == "clean" else "")
     target = _save(network, table, scenes, settings, folder, how)
@@ -94,18 +100,18 @@ def adapt(table: Path, folder: Path, options: dict[str, Any]) -> None:
         lines.append(console.table(report["sizes"]))
     lines += [str(target), str(folder / "report.json")]
     result = {"model": target, **report}
-    console.emit(result, as_json=options["as_json"], text="\n".join(lines))
+    console.emit(result, as_json=options.as_json, text="\n".join(lines))
 
 
-def _adaptation(config: NetworkConfig, options: dict[str, Any]) -> adaptation.AdaptSettings:
+def _adaptation(config: NetworkConfig, options: AdaptOptions) -> adaptation.AdaptSettings:
     """How the clean stage goes; a student of distillation may be another kind of network."""
     student = None
-    if options["method"] == "distillation":
+    if options.method == "distillation":
         student = dataclasses.replace(
-            config, architecture=options["architecture"], encoder=options["encoder"]
+            config, architecture=options.architecture, encoder=options.encoder
         )
     return adaptation.AdaptSettings(
-        method=options["method"], student=student, encoder_weights=options["encoder_weights"]
+        method=options.method, student=student, encoder_weights=options.encoder_weights
     )
 
 
@@ -129,28 +135,28 @@ def _shift_line(shift: dict[str, Any] | None) -> str:
     )
 
 
-def _network(options: dict[str, Any]) -> tuple[NetworkConfig, BuildingNetwork | None]:
+def _network(options: TrainOptions) -> tuple[NetworkConfig, BuildingNetwork | None]:
     """The network's shape, and the model to start from, if any."""
-    if options["init"]:
-        start, _ = load_model(options["init"])
+    if options.init:
+        start, _ = load_model(options.init)
         config = start.config
-        if options["gsd"]:
-            config = dataclasses.replace(config, gsd=options["gsd"])
+        if options.gsd:
+            config = dataclasses.replace(config, gsd=options.gsd)
             start.config = config
         return config, start
     config = NetworkConfig(
-        architecture=options["architecture"],
-        encoder=options["encoder"],
-        outputs=("building", "edge") if options["edge_weight"] else ("building",),
-        gsd=options["gsd"] or 0.15,
+        architecture=options.architecture,
+        encoder=options.encoder,
+        outputs=("building", "edge") if options.edge_weight else ("building",),
+        gsd=options.gsd or 0.15,
     )
     try:
         BuildingNetwork(config)
     except ValueError as error:
         if "stride 2" not in str(error):
-            raise InputError(f"--encoder {options['encoder']}: {error}") from None
+            raise InputError(f"--encoder {options.encoder}: {error}") from None
         config = dataclasses.replace(config, deep_supervision=False)
-        console.say(f"{options['encoder']}: has no features at stride 2, so only the whole depth")
+        console.say(f"{options.encoder}: has no features at stride 2, so only the whole depth")
     return config, None
 
 
@@ -161,33 +167,30 @@ def _scenes(table: Path, config: NetworkConfig, *, quiet: bool) -> list[Labelled
     return scenes
 
 
-def _settings(options: dict[str, Any], steps: int, learning_rate: float) -> TrainSettings:
-    every = max(1, min(200, steps // 5))
-    share = options["encoder_rate"]
+def _settings(options: TrainOptions) -> TrainSettings:
+    every = max(1, min(200, options.steps // 5))
+    share = options.encoder_rate
     if share is None:
-        share = 1.0 if options["init"] or options["encoder_weights"] == "none" else 0.1
+        share = 1.0 if options.init or options.encoder_weights == "none" else 0.1
     return TrainSettings(
-        steps=steps,
-        batch_size=options["batch"],
-        learning_rate=learning_rate,
-        warmup_steps=min(50, steps // 10),
+        warmup_steps=min(50, options.steps // 10),
         weight_decay=1e-2,
         rate_factors=() if share == 1 else (("encoder.", share),),
         clip_norm=1.0,
         ema_decay=0.995,
-        **shared.run_settings(options),
+        **run_settings(options),
         checkpoint_every=every,
         log_every=min(20, every),
         validate_every=every,
     )
 
 
-def _data(options: dict[str, Any]) -> training.DataSettings:
+def _data(options: TrainOptions) -> training.DataSettings:
     return training.DataSettings(
-        patch=options["patch"],
-        loss=options["loss"],
-        depth_weights=options["depth_weights"],
-        edge_weight=options["edge_weight"],
+        patch=options.patch,
+        loss=options.loss,
+        depth_weights=options.depth_weights,
+        edge_weight=options.edge_weight,
     )
 
 
@@ -217,6 +220,6 @@ def _save(
             f"{settings.learning_rate:g}, {settings.precision}, {settings.device}"
         ),
         seed=settings.seed,
-        date=datetime.date.today().isoformat(),
+        date=today(),
     )
-    return shared.save_trained(folder, network, card)
+    return save_trained(folder, network, card)

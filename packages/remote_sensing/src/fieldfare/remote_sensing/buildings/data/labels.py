@@ -71,8 +71,8 @@ def edges(instances: np.ndarray) -> np.ndarray:
     size = 2 * EDGE_WIDTH + 1
     highest = ndimage.maximum_filter(instances, size, mode="nearest")
     lowest = ndimage.minimum_filter(instances, size, mode="nearest")
-    found: np.ndarray = (instances > 0) & (highest != lowest)
-    return found
+    edge: np.ndarray = (instances > 0) & (highest != lowest)
+    return edge
 
 
 def read_polygons(path: Path, keep: str | None = None) -> tuple[gpd.GeoDataFrame, list[str]]:

@@ -2,6 +2,7 @@
 """Training data: random patches of labelled scenes, augmented."""
 
 import math
+from collections.abc import Callable
 
 import albumentations as A
 import numpy as np
@@ -129,5 +130,8 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
 def truth_maps(instances: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
     """(h, w) building numbers -> (outputs, h, w) float32 of 0 and 1."""
-    maps = {"building": lambda: instances > 0, "edge": lambda: edges(instances)}
+    maps: dict[str, Callable[[], np.ndarray]] = {
+        "building": lambda: instances > 0,
+        "edge": lambda: edges(instances),
+    }
     return np.stack([maps[name]() for name in outputs]).astype(np.float32)

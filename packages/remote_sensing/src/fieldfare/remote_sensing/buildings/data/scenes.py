@@ -4,7 +4,7 @@
 import itertools
 import math
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import shapely
@@ -29,6 +29,8 @@ SAMPLED_BLOCKS = 256
 
 SIDE = 128
 """Side of such a block in pixels."""
+
+Geometries = TypeVar("Geometries")
 
 
 def ground_size(dataset: DatasetReader) -> tuple[float, float] | None:
@@ -102,11 +104,11 @@ def _thinned(positions: np.ndarray, most: int) -> np.ndarray:
     """At most so many of them, evenly spread."""
     if len(positions) <= most:
         return positions
-    found: np.ndarray = positions[((np.arange(most) + 0.5) * len(positions) / most).astype(int)]
-    return found
+    kept: np.ndarray = positions[((np.arange(most) + 0.5) * len(positions) / most).astype(int)]
+    return kept
 
 
-def placed(geometries: Any, transform: Affine) -> Any:
+def placed(geometries: Geometries, transform: Affine) -> Geometries:
     """Geometries from pixels (x = column, y = row) to a raster's coordinates.
 
     With the inverse of its transform, the other way.
@@ -120,7 +122,8 @@ def placed(geometries: Any, transform: Affine) -> Any:
         x, y = points.T
         return np.column_stack((x * a + y * b + c, x * d + y * e + f))
 
-    return shapely.transform(geometries, move)
+    moved: Geometries = shapely.transform(geometries, move)
+    return moved
 
 
 def open_at(

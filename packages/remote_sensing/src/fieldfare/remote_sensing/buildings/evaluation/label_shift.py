@@ -151,8 +151,8 @@ def _pair_offsets(
     middle = shapely.get_coordinates(shapely.centroid(labels))[label]
     centre = np.stack([total(own * middle[:, axis]) for axis in (0, 1)], axis=1)[paired]
     seen = shapely.get_coordinates(shapely.centroid(predicted[paired]))
-    found: np.ndarray = centre / area[paired, None] - seen
-    return found
+    offsets: np.ndarray = centre / area[paired, None] - seen
+    return offsets
 
 
 def scenes_shift(

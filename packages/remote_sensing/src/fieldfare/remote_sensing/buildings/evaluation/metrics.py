@@ -90,8 +90,8 @@ def _spread(image: np.ndarray, reach: int) -> np.ndarray:
     if reach == 0:
         return image
     values = image.view(np.uint8)
-    found: np.ndarray = ndimage.maximum_filter(values, 2 * reach + 1, mode="constant").view(image.dtype)
-    return found
+    highest: np.ndarray = ndimage.maximum_filter(values, 2 * reach + 1, mode="constant")
+    return highest.view(image.dtype)
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,8 @@ def polis(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Source: Avbelj, Mueller, Bamler 2015, doi 10.1109/LGRS.2014.2330695.
     """
-    found: np.ndarray = (_mean_distance(a, b) + _mean_distance(b, a)) / 2
-    return found
+    both: np.ndarray = _mean_distance(a, b) + _mean_distance(b, a)
+    return both / 2
 
 
 def _mean_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

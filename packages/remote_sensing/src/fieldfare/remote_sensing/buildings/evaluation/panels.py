@@ -33,8 +33,8 @@ def present(source: DatasetReader, window: Window) -> np.ndarray:
     """Which pixels hold data, (h, w) bool. A nodata value of 0 is a mask's background."""
     if source.nodata == 0:
         return np.ones((int(window.height), int(window.width)), bool)
-    found: np.ndarray = source.read_masks(1, window=window) != 0
-    return found
+    held: np.ndarray = source.read_masks(1, window=window) != 0
+    return held
 
 
 def overlay(image: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

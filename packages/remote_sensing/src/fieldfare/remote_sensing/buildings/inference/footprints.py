@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import rasterio
 import rasterio.features
@@ -27,8 +27,10 @@ from rasterio.windows import Window
 from ...rasters.reading import open_raster
 from ..data.scenes import ground_size, placed
 from .regularise import regularise
-from .splitting import split
 from .vectors import fill_holes, metric_crs, part_overlaps, reproject
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 FULL, MISSING = 250, 255
 """Levels of a probability raster: FULL is 1, MISSING is no data."""
@@ -83,7 +85,7 @@ def extract(
     *,
     gsd: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> gpd.GeoDataFrame:
+) -> "gpd.GeoDataFrame":
     """Outline the buildings of a probability raster.
 
     Args:
@@ -98,6 +100,8 @@ def extract(
         clockwise from grid north, 0 to 180), touches_edge (cut by the raster's border or by missing
         data) and geometry: valid Polygons without overlaps in the raster's CRS.
     """
+    import geopandas as gpd
+
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), open_raster(probability) as source:
         ground = _Ground.of(source, gsd)
         pixel = ground.pixel(source)
@@ -162,15 +166,15 @@ class _Ground:
         """From pixels (x = column, y = row)."""
         here = placed(polygons, self.transform)
         if self.crs is None or self.metric is None:
-            found: np.ndarray = shapely.transform(here, lambda xy: xy * self.scale)
-            return found
+            metres: np.ndarray = shapely.transform(here, lambda xy: xy * self.scale)
+            return metres
         return reproject(here, self.crs, self.metric)
 
     def coordinates(self, polygons: np.ndarray) -> np.ndarray:
         """From metres to the raster's CRS."""
         if self.crs is None or self.metric is None:
-            found: np.ndarray = shapely.transform(polygons, lambda xy: xy / self.scale)
-            return found
+            here: np.ndarray = shapely.transform(polygons, lambda xy: xy / self.scale)
+            return here
         return reproject(polygons, self.metric, self.crs)
 
 
@@ -239,6 +243,8 @@ def _parts(
     columns, step = (left, right), max(1, STRIP_PIXELS // (right - left))
     numbers, outlines = None, {1: outline}
     if settings.split and source.count > 1 and (right - left) * (bottom - top) <= LARGEST:
+        from .splitting import split
+
         edge = source.read(2, window=Window.from_slices((top, bottom), columns))
         inside = _drawn(outline, (top, bottom), columns) > 0
         numbers = split(inside, edge / np.float32(FULL), least)

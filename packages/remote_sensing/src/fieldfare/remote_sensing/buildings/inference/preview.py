@@ -56,8 +56,8 @@ def to_pixels(frame: gpd.GeoDataFrame, crs: object, transform: Affine) -> np.nda
     """Polygons in pixel coordinates of a raster."""
     if crs is not None and frame.crs is not None:
         frame = frame.to_crs(CRS.from_user_input(crs))
-    found: np.ndarray = placed(frame.geometry.to_numpy(), ~transform)
-    return found
+    pixels: np.ndarray = placed(frame.geometry.to_numpy(), ~transform)
+    return pixels
 
 
 def outlined(

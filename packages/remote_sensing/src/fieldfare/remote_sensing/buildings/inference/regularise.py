@@ -14,8 +14,6 @@ from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 MIN_IOU = 0.8
 """A squared outline must keep at least this IoU with the raw one."""
@@ -61,6 +59,9 @@ def _groups(polygons: np.ndarray) -> list[np.ndarray]:
     pairs = pairs[:, pairs[0] < pairs[1]]
     walls = shapely.length(shapely.intersection(polygons[pairs[0]], polygons[pairs[1]]))
     pairs = pairs[:, walls > 0]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(polygons), len(polygons)))
     _, group = connected_components(graph)
     order = np.argsort(group, kind="stable")
@@ -69,16 +70,16 @@ def _groups(polygons: np.ndarray) -> list[np.ndarray]:
 
 def _iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     shared = shapely.area(shapely.intersection(one, other))
-    found: np.ndarray = shared / (shapely.area(one) + shapely.area(other) - shared)
-    return found
+    iou: np.ndarray = shared / (shapely.area(one) + shapely.area(other) - shared)
+    return iou
 
 
 def _faithful(candidates: np.ndarray, raw: np.ndarray) -> np.ndarray:
     """Which are valid polygons and keep MIN_IOU with their raw outline."""
     good = shapely.is_valid(candidates) & ~shapely.is_empty(candidates)
     good &= shapely.get_type_id(candidates) == shapely.GeometryType.POLYGON
-    found: np.ndarray = good & (_iou(np.where(good, candidates, raw), raw) >= MIN_IOU)
-    return found
+    faithful: np.ndarray = good & (_iou(np.where(good, candidates, raw), raw) >= MIN_IOU)
+    return faithful
 
 
 def _overlapping(polygons: np.ndarray) -> np.ndarray:
@@ -86,8 +87,8 @@ def _overlapping(polygons: np.ndarray) -> np.ndarray:
     pairs = shapely.STRtree(polygons).query(polygons, predicate="intersects").T
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     shared = shapely.area(shapely.intersection(polygons[pairs[:, 0]], polygons[pairs[:, 1]]))
-    found: np.ndarray = pairs[shared > SHARED]
-    return found
+    overlapping: np.ndarray = pairs[shared > SHARED]
+    return overlapping
 
 
 def _without_overlaps(versions: tuple[np.ndarray, ...], groups: list[np.ndarray]) -> np.ndarray:
@@ -188,13 +189,13 @@ def _squared(raw: np.ndarray, plain: np.ndarray, tolerance: float) -> np.ndarray
     turned = shapely.transform(plain, lambda xy: (xy - centre) @ turn.T)
     moves = _moves(list(_rings(turned)), tolerance)
     for _ in range(10):
-        squared = shapely.transform(_moved(turned, moves), lambda xy: xy @ turn + centre)
+        moved = _moved(turned, moves)
+        squared: np.ndarray = shapely.transform(moved, lambda xy: xy @ turn + centre)
         strayed = ~_faithful(squared, raw)
         if not strayed.any():
             strayed[_overlapping(squared).ravel()] = True
         if not strayed.any():
-            found: np.ndarray = squared
-            return found
+            return squared
         for index in np.flatnonzero(strayed):
             moves |= {point: point for point in _corners([turned[index]])}
     return plain

@@ -7,9 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import rasterio
 from rasterio.windows import Window
@@ -28,6 +27,9 @@ from ..networks.models import TASK
 from .footprints import FULL, MISSING, FootprintSettings, extract
 from .predict import Predictor, load_predictor
 from .vectors import write_footprints
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ def _outline(
     settings: InferSettings,
     predictor: Predictor,
     progress: Callable[[int, int], None],
-) -> gpd.GeoDataFrame:
+) -> "gpd.GeoDataFrame":
     """Draw outlines on the probabilities and write what was asked for."""
     names = list(predictor.config.outputs)
     tags = provenance_tags(

@@ -8,7 +8,6 @@ import heapq
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 SEED_SHARE = 0.25
 """A seed smaller than this share of the smallest building wanted is noise."""
@@ -33,13 +32,15 @@ def split(inside: np.ndarray, edge: np.ndarray, least: float) -> np.ndarray:
     if kept.sum() < 2:
         return inside.astype(np.int32)
     seeds[~kept[seeds]] = 0
+    from skimage.segmentation import watershed
+
     # Only the rim of a seed has anywhere to grow; its inside would fill the watershed's queue.
     core = ndimage.minimum_filter(seeds, footprint=ndimage.generate_binary_structure(2, 1))
     core[core != seeds] = 0
-    parts = watershed(edge, seeds, mask=inside & (core == 0))
+    parts: np.ndarray = watershed(edge, seeds, mask=inside & (core == 0))
     np.copyto(parts, core, where=core > 0)
-    found: np.ndarray = _without_small(parts, edge, least)[parts]
-    return found
+    numbers: np.ndarray = _without_small(parts, edge, least)[parts]
+    return numbers
 
 
 def _without_small(parts: np.ndarray, edge: np.ndarray, least: float) -> np.ndarray:

@@ -6,8 +6,8 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from pyproj import CRS, Transformer
@@ -16,6 +16,9 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
 from .regularise import SHARED, noded, regularise
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 SUFFIXES = (".gpkg", ".parquet", ".geojson")
 LAYER = "footprints"
@@ -142,7 +145,7 @@ def _on_grid(polygons: np.ndarray) -> np.ndarray:
     return np.where(shapely.is_empty(rounded), polygons, rounded)
 
 
-def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFrame:
+def clean(frame: "gpd.GeoDataFrame", *, tolerance: float = 0.5) -> "gpd.GeoDataFrame":
     """Square the outlines of footprints in any CRS; rows, columns and CRS stay.
 
     Works in the local UTM zone, so the same buildings give the same result whatever their CRS;
@@ -152,6 +155,8 @@ def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFram
         frame: Polygons, or MultiPolygons, of which each part becomes a row.
         tolerance: metres that an outline may be moved by, roughly; see `regularise`.
     """
+    import geopandas as gpd
+
     frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)].explode(ignore_index=True)
     if frame.empty:
         return frame
@@ -168,7 +173,7 @@ def clean(frame: gpd.GeoDataFrame, *, tolerance: float = 0.5) -> gpd.GeoDataFram
     return frame.set_geometry(gpd.GeoSeries(polygons, index=frame.index, crs=crs))
 
 
-def write_footprints(frame: gpd.GeoDataFrame, path: Path) -> None:
+def write_footprints(frame: "gpd.GeoDataFrame", path: Path) -> None:
     """Write a layer by the file's suffix: .gpkg, .parquet (GeoParquet 1.1) or .geojson.
 
     GeoJSON is in longitude and latitude (RFC 7946), without CRS in the coordinates there are.
@@ -196,6 +201,8 @@ def write_footprints(frame: gpd.GeoDataFrame, path: Path) -> None:
         if frame.crs is None:
             frame.to_file(temporary, driver="GeoJSON", **options)
             return
+        import geopandas as gpd
+
         degrees = reproject(frame.geometry.to_numpy(), frame.crs, CRS.from_epsg(4326))
         rounded = rounded_degrees(degrees)
         frame = frame.set_geometry(gpd.GeoSeries(rounded, index=frame.index, crs="EPSG:4326"))

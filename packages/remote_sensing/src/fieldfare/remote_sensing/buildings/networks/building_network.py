@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks that find buildings: one encoder, and U-Net++, U-Net or LR-ASPP on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch.nn.functional as F
-from segmentation_models_pytorch.base import SegmentationHead
-from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from fieldfare.common.encoders import Encoder, create_encoder
 
+from .efficientnet_lite import VARIANTS, EfficientNetLite
 from .lraspp import LRASPP
-from .unetplusplus import DEPTHS, FULL_DEPTH, NestedDecoder
+from .unetplusplus import DEPTHS, FULL_DEPTH, NestedDecoder, initialise_decoder
 
 ARCHITECTURES = ("unetplusplus", "unet", "lraspp")
 
@@ -111,8 +109,7 @@ class BuildingNetwork(nn.Module):
             return
         width = config.decoder_channels[-1]
         if config.architecture == "unet":
-            self.decoder = UnetDecoder((0, *channels), config.decoder_channels)
-            initialize_decoder(self.decoder)
+            self.decoder = _unet_decoder(channels, config.decoder_channels)
         else:
             self.decoder = NestedDecoder(channels, config.decoder_channels, depth)
             if config.deep_supervision:
@@ -123,10 +120,10 @@ class BuildingNetwork(nn.Module):
                         "has its heads; choose another encoder or deep_supervision=False"
                     )
                 self.deep_heads.extend(nn.Conv2d(width, outputs, 1) for width in widths)
-                initialize_head(self.deep_heads)
+                _initialise_heads(self.deep_heads)
         if depth == FULL_DEPTH:
-            self.segmentation_head = SegmentationHead(width, outputs)
-            initialize_head(self.segmentation_head)
+            self.segmentation_head = nn.Sequential(nn.Conv2d(width, outputs, 3, padding=1))
+            _initialise_heads(self.segmentation_head)
         else:
             self.segmentation_head = nn.Identity()
 
@@ -187,15 +184,35 @@ def depths_of(config: NetworkConfig) -> tuple[int, ...]:
     return DEPTHS if nested else (FULL_DEPTH,)
 
 
+def _unet_decoder(channels: Sequence[int], widths: Sequence[int]) -> nn.Module:
+    from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder  # takes seconds
+
+    decoder: nn.Module = UnetDecoder((0, *channels), widths)
+    initialise_decoder(decoder)
+    return decoder
+
+
+def _initialise_heads(heads: nn.Module) -> None:
+    """First weights of convolutions that give logits (Glorot and Bengio 2010)."""
+    for module in heads.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
 def _encoder(config: NetworkConfig, depth: int) -> tuple[Encoder, list[int | None]]:
     """An encoder without the stages that a depth does not need, and where each stride's feature is.
 
     The feature of a stride that the encoder does not have is None.
     """
     name = ENCODERS.get(config.encoder, config.encoder)
-    encoder = create_encoder(name, config.in_channels)
-    if depth < FULL_DEPTH:
-        features = sum(stride <= STRIDES[depth] for stride in encoder.strides)
-        encoder = create_encoder(name, config.in_channels, features=features)
+    encoder: Encoder
+    if name in VARIANTS:
+        encoder = EfficientNetLite(name, config.in_channels, min(depth + 1, len(STRIDES)))
+    else:
+        encoder = create_encoder(name, config.in_channels)
+        if depth < FULL_DEPTH:
+            features = sum(stride <= STRIDES[depth] for stride in encoder.strides)
+            encoder = create_encoder(name, config.in_channels, features=features)
     known = encoder.strides
     return encoder, [known.index(stride) if stride in known else None for stride in STRIDES]

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d, Conv2dSame
-from timm.utils import reparameterize_model
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .building_network import BuildingNetwork
+from .efficientnet_lite import EfficientNetLite, SameConv2d
+from .unetplusplus import DecoderBlock, NestedDecoder
 
 
 class FastBuildingNetwork(nn.Module):
@@ -33,7 +33,11 @@ class FastBuildingNetwork(nn.Module):
     def __init__(self, network: BuildingNetwork, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         fast: Any = copy.deepcopy(network).eval().requires_grad_(False)
-        fast.encoder = _Cast(reparameterize_model(fast.encoder, inplace=True), dtype)
+        if not isinstance(fast.encoder, EfficientNetLite):
+            from timm.utils import reparameterize_model  # it built the encoder
+
+            fast.encoder = reparameterize_model(fast.encoder, inplace=True)
+        fast.encoder = _Cast(fast.encoder, dtype)
         fold_batch_norms(fast.encoder)
         if fast.config.architecture == "lraspp":
             fold_batch_norms(fast.decoder)
@@ -63,6 +67,7 @@ def fold_batch_norms(module: nn.Module) -> None:
     What torch.fx cannot trace is taken child by child. Left as they are: norms after anything but
     one plain convolution, and layers that hooks look at.
     """
+    convolutions, norms = _plain_layers(module)
     try:
         nodes = list(_Tracer().trace(module).nodes)
     except Exception:  # what cannot be traced says so in many types
@@ -73,19 +78,31 @@ def fold_batch_norms(module: nn.Module) -> None:
     called = [node.target for node in nodes if node.op == "call_module"]
     for node in nodes:
         norm: Any = layers.get(node.target) if node.op == "call_module" else None
-        if type(norm) not in (nn.BatchNorm2d, BatchNormAct2d) or norm._forward_hooks:
+        if type(norm) not in norms or norm._forward_hooks:
             continue
         before = node.args[0]
         convolution: Any = layers.get(before.target) if before.op == "call_module" else None
-        if type(convolution) not in (nn.Conv2d, Conv2dSame) or convolution._forward_hooks:
+        if type(convolution) not in convolutions or convolution._forward_hooks:
             continue
         if len(before.users) == 1 and called.count(before.target) == called.count(node.target) == 1:
             module.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
             module.set_submodule(node.target, getattr(norm, "act", nn.Identity()))
 
 
+def _plain_layers(module: nn.Module) -> tuple[set[type], set[type]]:
+    """Kinds of convolutions and of norms that can be folded; timm's where there are any of its."""
+    convolutions: set[type] = {nn.Conv2d, SameConv2d}
+    norms: set[type] = {nn.BatchNorm2d}
+    if any(type(layer).__module__.startswith("timm.") for layer in module.modules()):
+        from timm.layers import BatchNormAct2d, Conv2dSame
+
+        convolutions.add(Conv2dSame)
+        norms.add(BatchNormAct2d)
+    return convolutions, norms
+
+
 class _Tracer(fx.Tracer):
-    """Looks into timm's layers, but not into its convolutions and norms."""
+    """Looks into blocks of layers, but not into convolutions and norms."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         leaf = isinstance(m, (nn.Conv2d, nn.BatchNorm2d))
@@ -109,7 +126,7 @@ class _UpBlock(nn.Module):
     """A decoder block that enlarges by nearest neighbour, with the kernels of `enlarging_kernel`.
 
     Args:
-        block: of segmentation_models_pytorch, its norms being batch norms.
+        block: a `DecoderBlock`, or one of segmentation_models_pytorch's U-Net.
         small_channels: how many of its input's channels come from the map that it enlarges.
     """
 
@@ -165,9 +182,10 @@ class _UnetDecoder(nn.Module):
         return x
 
 
-def _speed_up_nested(decoder: Any) -> None:
+def _speed_up_nested(decoder: NestedDecoder) -> None:
     for name, block in decoder.blocks.items():
-        if not block.is_empty:  # of encoders without features at stride 2
+        # Blocks are empty where the encoder has no features at stride 2.
+        if isinstance(block, DecoderBlock) and not block.is_empty:
             d, level = map(int, name.split("_")[1:])
             small = decoder.skip_channels[level - 1] if d else decoder.in_channels[level]
             decoder.blocks[name] = _UpBlock(block, small)

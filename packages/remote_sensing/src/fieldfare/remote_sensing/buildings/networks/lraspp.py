@@ -40,5 +40,5 @@ class LRASPP(nn.Module):
         """(B, C_low, h, w) and (B, C_high, h', w') -> logits (B, outputs, h, w)."""
         x = self.cbr(high) * self.scale(high)
         x = F.interpolate(x, size=low.shape[-2:], mode="bilinear", align_corners=False)
-        found: Tensor = self.low_classifier(low) + self.high_classifier(x)
-        return found
+        logits: Tensor = self.low_classifier(low) + self.high_classifier(x)
+        return logits

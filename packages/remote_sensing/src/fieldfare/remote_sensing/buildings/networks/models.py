@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trained networks by name or path."""
 
+from typing import Any
+
 from fieldfare.common.weights import ModelCard, from_pretrained
 
 from .building_network import BuildingNetwork, NetworkConfig
@@ -11,7 +13,7 @@ TASK = "building-footprints"
 def load_model(name_or_path: str) -> tuple[BuildingNetwork, ModelCard]:
     """A packaged model by name or a weight file by path."""
 
-    def build(config: dict) -> BuildingNetwork:
+    def build(config: dict[str, Any]) -> BuildingNetwork:
         return BuildingNetwork(NetworkConfig.from_dict(config))
 
     return from_pretrained(name_or_path, TASK, build)

@@ -36,6 +36,10 @@ class Pair:
     low: np.ndarray
 
 
+Shown = tuple[Pair, dict[str, np.ndarray]]
+"""An image with its restorations by name, for the sheet."""
+
+
 def find_pairs(folder: Path, scale: int, match: str = "*") -> list[tuple[Path, Path | None]]:
     """Truth and input files of a folder: `hr/` with `lr_x4/` (or the scale's), or truth alone.
 
@@ -82,8 +86,8 @@ def _read_rgb(path: Path) -> np.ndarray:
     with open_raster(path) as source:
         if source.count < 3 or source.dtypes[0] != "uint8":
             raise InputError(f"{path}: evaluation needs three bands of uint8")
-        found: np.ndarray = source.read((1, 2, 3)).transpose(1, 2, 0)
-        return found
+        image: np.ndarray = source.read((1, 2, 3))
+        return image.transpose(1, 2, 0)
 
 
 def restore(
@@ -145,7 +149,7 @@ def evaluate(
     tile: int = 64,
     overlap: int = 16,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[dict[str, Any]], list[tuple[Pair, dict[str, np.ndarray]]]]:
+) -> tuple[list[dict[str, Any]], list[Shown]]:
     """Restore every pair by every contender and measure.
 
     Args:
@@ -157,7 +161,7 @@ def evaluate(
     """
     distance = FeatureDistance("lite0").eval()
     rows: list[dict[str, Any]] = []
-    shown: list[tuple[Pair, dict[str, np.ndarray]]] = []
+    shown: list[Shown] = []
     sheet_every = max(1, len(pairs) // SHEET_ROWS)
     for number, paths in enumerate(pairs):
         pair = read_pair(*paths, scale=next(iter(contenders.values())).scale)
@@ -201,7 +205,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_reports(
-    folder: Path, rows: Sequence[dict[str, Any]], shown: Sequence[tuple[Pair, dict]]
+    folder: Path, rows: Sequence[dict[str, Any]], shown: Sequence[Shown]
 ) -> list[Path]:
     """Write `evaluation.csv` (each image), `evaluation.json` (means) and `contact_sheet.png`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,9 +222,7 @@ def write_reports(
     return [table, summary, sheet]
 
 
-def _contact_sheet(
-    target: Path, rows: Sequence[dict[str, Any]], shown: Sequence[tuple[Pair, dict]]
-) -> None:
+def _contact_sheet(target: Path, rows: Sequence[dict[str, Any]], shown: Sequence[Shown]) -> None:
     """The middle of some images: input, every contender with its PSNR, truth."""
     scores = {(row["image"], row["model"]): row for row in rows}
     pictures, captions = [], []

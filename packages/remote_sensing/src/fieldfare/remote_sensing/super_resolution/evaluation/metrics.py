@@ -21,8 +21,8 @@ DEFINITIONS = {
 
 def rounded(image: np.ndarray) -> np.ndarray:
     """Clip to [0, 1] and round to 256 levels, as a uint8 file would."""
-    found: np.ndarray = (np.rint(np.clip(image, 0, 1) * 255) / 255).astype(np.float32)
-    return found
+    levels: np.ndarray = np.rint(np.clip(image, 0, 1) * 255)
+    return (levels / 255).astype(np.float32)
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, border: int = 4) -> float:

@@ -93,13 +93,13 @@ class DiffusionRestorer:
 
         def predict(x: Tensor, mu: Tensor, t: float, low: Tensor) -> Tensor:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                found: Tensor = self.model(
+                output: Tensor = self.model(
                     x.contiguous(memory_format=torch.channels_last),
                     mu,
                     torch.tensor([t], device=self.device),
                     low,
                 )
-                return found
+                return output
 
         return predict
 

@@ -2,7 +2,7 @@
 """From a raster to its enlarged copy: read, prepare, restore, assemble, write."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,11 @@ class InferSettings:
             device=self.device,
             precision=self.precision,
         )
-        if self.uncertainty and not isinstance(first, DiffusionRestorer):
+        if not self.uncertainty:
+            return [first]
+        if not isinstance(first, DiffusionRestorer):
             raise InputError(f"--uncertainty: model {self.model} has no randomness")
-        others = (first.with_seed(self.seed + k) for k in range(1, self.uncertainty))  # type: ignore[attr-defined]
-        return [first, *others]
+        return [first, *(first.with_seed(self.seed + k) for k in range(1, self.uncertainty))]
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,11 @@ def output_nodata(scene: Scene) -> float | None:
 
 
 def _write(
-    target: Path, job: Job, rows: Any, settings: InferSettings, tags: dict[str, str]
+    target: Path,
+    job: Job,
+    rows: Iterator[np.ndarray],
+    settings: InferSettings,
+    tags: dict[str, str],
 ) -> None:
     scene = job.scene
     write_geotiff(
@@ -276,7 +281,11 @@ def _write(
 
 
 def _write_deviation(
-    target: Path, job: Job, rows: Any, settings: InferSettings, tags: dict[str, str]
+    target: Path,
+    job: Job,
+    rows: Iterator[np.ndarray],
+    settings: InferSettings,
+    tags: dict[str, str],
 ) -> None:
     scene = job.scene
     write_geotiff(
@@ -305,8 +314,8 @@ def _tags(path: Path, settings: InferSettings, job: Job, restorer: Restorer) -> 
         "tile": settings.tile,
         "overlap": settings.overlap,
     }
-    found: dict[str, str] = job.scene.dataset.tags() | provenance_tags(path, provenance)
-    return found
+    own: dict[str, str] = job.scene.dataset.tags()
+    return own | provenance_tags(path, provenance)
 
 
 def identity(settings: InferSettings) -> dict[str, Any]:

@@ -162,8 +162,8 @@ class EfficientActivationBlock(nn.Module):
         x = x + self.beta * y
         y = self.norm2(x) * (scale_ffn + 1) + shift_ffn
         y = self.conv5(simple_gate(self.conv4(y)))
-        found: Tensor = x + self.gamma * y
-        return found
+        x = x + self.gamma * y
+        return x
 
 
 class BlockStack(nn.ModuleList):
@@ -189,8 +189,8 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = x * self.attention(x)
-        return found
+        weights: Tensor = self.attention(x)
+        return x * weights
 
 
 class ResidualChannelAttentionBlock(nn.Module):
@@ -206,8 +206,8 @@ class ResidualChannelAttentionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = x + self.rcab(x)
-        return found
+        residual: Tensor = self.rcab(x)
+        return x + residual
 
 
 class FoldedPriorEnhancement(nn.Module):
@@ -227,8 +227,9 @@ class FoldedPriorEnhancement(nn.Module):
 
     def forward(self, offset: Tensor, low_resolution: Tensor) -> Tensor:
         folded = F.pixel_unshuffle(offset, self.scale)
-        found: Tensor = self.unfold(self.enhance(self.embed(torch.cat([folded, low_resolution], dim=1))))
-        return found
+        embedded = self.embed(torch.cat([folded, low_resolution], dim=1))
+        prior: Tensor = self.unfold(self.enhance(embedded))
+        return prior
 
 
 class EDiffSR(nn.Module):
@@ -275,8 +276,7 @@ class EDiffSR(nn.Module):
     @property
     def multiple(self) -> int:
         """Height and width are zero-padded on the right and bottom to a multiple of this."""
-        found: int = 2 ** len(self.encoders)
-        return found
+        return int(2 ** len(self.encoders))
 
     def forward(
         self, x: Tensor, condition: Tensor, t: Tensor, low_resolution: Tensor | None = None
@@ -313,8 +313,8 @@ class EDiffSR(nn.Module):
         x = self.middle_blks(x, time)
         for decoder, up, skip in zip(self.decoders, self.ups, reversed(skips), strict=True):
             x = decoder(up(x) + skip, time)
-        found: Tensor = self.ending(x)[..., :height, :width]
-        return found
+        x = self.ending(x)
+        return x[..., :height, :width]
 
     def _folded_prior(self, both: Tensor, low_resolution: Tensor | None) -> Tensor:
         if low_resolution is None:
@@ -324,5 +324,5 @@ class EDiffSR(nn.Module):
         rows = offset.shape[-2] // scale - low_resolution.shape[-2]
         columns = offset.shape[-1] // scale - low_resolution.shape[-1]
         low = F.pad(low_resolution, (0, columns, 0, rows))
-        found: Tensor = self.enhance(offset, low)[..., :height, :width]
-        return found
+        prior: Tensor = self.enhance(offset, low)
+        return prior[..., :height, :width]

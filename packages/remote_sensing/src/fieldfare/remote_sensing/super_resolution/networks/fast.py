@@ -179,9 +179,8 @@ class FastEDiffSR:
             image = _shuffle_onto(skip, F.linear(image, up))
             for block in stack:
                 block(image, modulations[block])
-        out = network.ending(image.permute(0, 3, 1, 2))
-        found: Tensor = out[..., :height, :width].contiguous()
-        return found
+        out: Tensor = network.ending(image.permute(0, 3, 1, 2))
+        return out[..., :height, :width].contiguous()
 
 
 def _blocks(stack: nn.Module) -> list[_Block]:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A super-resolution model: network, diffusion and what the network's output means."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +31,7 @@ class ModelConfig:
             step gives the least-squares restoration.
         diffusion_steps, schedule, eps, max_sigma: of the `MeanRevertingSDE`.
         default_steps: solver steps that `rs-sr infer` takes when not told.
-        last_time: when the few-step solver calls the network last; see `sampling.solver_times`.
+        last_time: when the few-step solver calls the network last; see `solvers.solver_times`.
     """
 
     network: EDiffSRConfig = field(default_factory=EDiffSRConfig)
@@ -45,14 +47,14 @@ class ModelConfig:
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"prediction must be one of {PREDICTIONS}, got {self.prediction!r}")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return asdict(self) | {"network": self.network.to_dict()}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "ModelConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """Read what `to_dict` wrote."""
-        return cls(**values | {"network": EDiffSRConfig.from_dict(values["network"])})
+        return cls(**{**values, "network": EDiffSRConfig.from_dict(values["network"])})
 
     def sde(self) -> MeanRevertingSDE:
         """The diffusion these settings describe."""
@@ -72,8 +74,8 @@ class SuperResolutionModel(nn.Module):
         self, x: Tensor, mu: Tensor, t: Tensor, low_resolution: Tensor | None = None
     ) -> Tensor:
         """The network's raw output, in float32; see `EDiffSR.forward`."""
-        found: Tensor = self.network(x, mu, t, low_resolution).float()
-        return found
+        output: Tensor = self.network(x, mu, t, low_resolution)
+        return output.float()
 
 
 def enlarge(low_resolution: Tensor, scale: int) -> Tensor:
@@ -124,7 +126,7 @@ def initialise_for_velocity(model: SuperResolutionModel) -> None:
 def load_model(name_or_path: str) -> tuple[SuperResolutionModel, ModelCard]:
     """A packaged model by name or a weight file by path; tensors bear the published names."""
 
-    def build(config: dict) -> EDiffSR:
+    def build(config: dict[str, Any]) -> EDiffSR:
         return EDiffSR(ModelConfig.from_dict(config).network)
 
     network, card = from_pretrained(name_or_path, TASK, build)

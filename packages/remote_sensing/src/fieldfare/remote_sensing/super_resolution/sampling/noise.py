@@ -55,5 +55,5 @@ def _block(seed: int, stream: int, channels: int, row: int, column: int) -> np.n
     uniform = (radius_bits.astype(np.float64) + 0.5) * 2.0**-32
     angle = angle_bits.astype(np.float64) * (2 * math.pi * 2.0**-32)
     normal = np.sqrt(-2 * np.log(uniform)) * np.cos(angle)
-    found: np.ndarray = normal.astype(np.float32).reshape(channels, BLOCK, BLOCK)
-    return found
+    block: np.ndarray = normal.astype(np.float32).reshape(channels, BLOCK, BLOCK)
+    return block

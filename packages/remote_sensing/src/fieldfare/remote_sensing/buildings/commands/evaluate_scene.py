@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rs-buildings eval --scene: models run on a scene and measured there."""
+
+import dataclasses
+import itertools
+import tempfile
+from pathlib import Path
+
+import geopandas as gpd
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.shutil import copy as copy_raster
+from rasterio.vrt import WarpedVRT
+
+from fieldfare.common import console
+from fieldfare.common.progress import Progress
+from fieldfare.common.runtime import set_threads
+
+from ..data.labels import read_labels
+from ..data.scenes import placed
+from ..evaluation import compare as evaluation
+from ..evaluation.reports import Evaluation
+from ..inference import run as inference
+from ..inference.footprints import FootprintSettings, extract
+from ..inference.predict import Predictor
+from ..options import EvalOptions
+from .infer import settings_of
+from .models import depth_costs
+
+
+def run_models(
+    scene: Path,
+    truth: Path,
+    options: EvalOptions,
+    costs: dict[tuple[str, int | None], float],
+) -> list[Evaluation]:
+    """Run models and depths on a scene and measure pixels, raw and regularised outlines."""
+    set_threads()
+    labels = labels_on(truth, scene, quiet=options.quiet)
+    least = options.min_area
+    footprints = FootprintSettings(threshold=options.threshold)
+    if least is not None:
+        footprints = dataclasses.replace(footprints, min_area=least)
+    evaluations = []
+    for name, depth in itertools.product(options.models, options.depths or (None,)):
+        settings = settings_of(
+            options, model=name, depth=depth, footprints=footprints, window=options.window
+        )
+        predictor = settings.predictor()
+        stem, whole = Path(name).stem, predictor.depth
+        rows = depth_costs(predictor.config)
+        costs[stem, whole] = next(r["gmacs"] for r in rows if r["depth"] == f"L{whole}")
+        found = evaluate_scene(
+            scene, labels, settings, predictor, model=stem, depth=whole, quiet=options.quiet
+        )
+        evaluations.append(found)
+    return evaluations
+
+
+def labels_on(truth: Path, scene: Path, *, quiet: bool) -> gpd.GeoDataFrame:
+    """True buildings in a scene's CRS, from polygons in any CRS or from a mask."""
+    labels = read_labels(truth, scene)
+    for text in labels.messages:
+        console.say(text, quiet=quiet)
+    with rasterio.open(scene) as dataset:
+        transform, crs = dataset.transform, dataset.crs
+    return gpd.GeoDataFrame(geometry=placed(labels.polygons, transform), crs=crs)
+
+
+def evaluate_scene(
+    scene: Path,
+    labels: gpd.GeoDataFrame,
+    settings: inference.InferSettings,
+    predictor: Predictor,
+    *,
+    model: str,
+    depth: int | None,
+    quiet: bool,
+) -> Evaluation:
+    """Measure one model on one scene, on the scene's own pixel grid."""
+    with tempfile.TemporaryDirectory() as folder:
+        probability = Path(folder) / "probability.tif"
+        raw = dataclasses.replace(settings.footprints, regularise=False)
+        bars: list[Progress] = []
+
+        def started(job: inference.Job) -> None:
+            title = f"{model} L{depth}" if depth else model
+            bars.append(Progress(title, len(job.tiles), quiet=quiet))
+
+        result = inference.infer(
+            scene,
+            inference.Targets(Path(folder) / "raw.parquet", probability=probability),
+            dataclasses.replace(settings, footprints=raw),
+            predictor,
+            started=started,
+            progress=lambda done, total: bars[0].update(done),
+        )
+        bars[0].__exit__(None, None, None)
+        gsd = settings.gsd or predictor.config.gsd
+        frames = {
+            "raw": gpd.read_parquet(Path(folder) / "raw.parquet"),
+            "regularised": extract(probability, settings.footprints, gsd=gsd),
+        }
+        if result["resampled"]:
+            probability = _on_grid_of(scene, probability)
+        return evaluation.evaluate_scene(
+            probability,
+            frames,
+            labels,
+            image=scene,
+            threshold=settings.footprints.threshold,
+            min_area=settings.footprints.min_area,
+            gsd=gsd,
+            scene=scene.stem,
+            model=model,
+            depth=depth,
+        )
+
+
+def _on_grid_of(scene: Path, probability: Path) -> Path:
+    """Probabilities brought back to a scene's own pixels, so that scores are at its resolution."""
+    target = probability.with_name("native.tif")
+    with rasterio.open(scene) as own, rasterio.open(probability) as found:
+        corner = ~own.transform * (found.transform * (0, 0))
+        far = ~own.transform * (found.transform * (found.width, found.height))
+        left, top = (round(value) for value in corner)
+        right, bottom = (round(value) for value in far)
+        crs = own.crs or "EPSG:3857"  # both lie in one plane; which one does not matter here
+        with WarpedVRT(
+            found,
+            src_crs=crs,
+            crs=crs,
+            transform=own.transform * rasterio.Affine.translation(left, top),
+            width=right - left,
+            height=bottom - top,
+            resampling=Resampling.bilinear,
+        ) as resampled:
+            copy_raster(resampled, target, driver="GTiff", compress="deflate")
+    return target

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rs-sr infer."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fieldfare.common import batch, console
+from fieldfare.common.commands.infer import check_targets, infer_many, seconds_of, show_plan
+from fieldfare.common.errors import InputError
+from fieldfare.common.progress import Progress
+from fieldfare.common.runtime import set_threads
+
+from ...rasters.windows import window_of
+from ..inference import restore
+from ..inference import run as inference
+from ..options import InferOptions
+
+
+def infer(inputs: Sequence[Path], options: InferOptions) -> None:
+    """Enlarge one raster, or many through `batch`."""
+    set_threads()
+    settings = _settings(inputs, options)
+    if len(inputs) == 1 and not options.output.is_dir():
+        _infer_one(inputs[0], settings, options)
+    else:
+        _infer_many(inputs, settings, options)
+
+
+def _settings(inputs: Sequence[Path], options: InferOptions) -> inference.InferSettings:
+    return inference.InferSettings(
+        model=options.model,
+        steps=options.steps,
+        sampler=options.sampler,
+        seed=options.seed,
+        bands=options.bands,
+        value_range=options.value_range,
+        window=window_of(inputs, options.window, options.bbox),
+        tile=options.tile,
+        overlap=options.overlap,
+        batch=options.batch,
+        uncertainty=options.uncertainty or 0,
+        device=options.device,
+        precision=options.precision,
+        cog=options.layout == "cog",
+    )
+
+
+def _infer_one(source: Path, settings: inference.InferSettings, options: InferOptions) -> None:
+    quiet, output, picture = options.quiet, options.output, options.preview
+    deviation = _deviation_path(output) if settings.uncertainty else None
+    targets = {"--output": output, "--uncertainty": deviation, "--preview": picture}
+    check_targets([source], targets, options)
+    made = [str(path) for path in targets.values() if path]
+    restorers = settings.restorers()
+    if options.dry_run:
+        _show_plan(source, made, settings, restorers, options)
+        return
+    bars: list[Progress] = []
+
+    def started(job: inference.Job) -> None:
+        console.say(f"{source}: values {job.values} are seen as 0 to 1", quiet=quiet)
+        if alpha := job.scene.alpha:
+            hint = "name it in --bands if it is not transparency"
+            console.say(f"{source}: band {alpha}, marked as alpha, is kept; {hint}", quiet=quiet)
+        bars.append(Progress("restore", len(job.tiles), quiet=quiet))
+
+    result = inference.infer(
+        source,
+        output,
+        settings,
+        restorers,
+        deviation=deviation,
+        resume=options.resume,
+        started=started,
+        progress=lambda done, total: bars[0].update(done),
+    )
+    bars[0].__exit__(None, None, None)
+    if picture:
+        _draw_preview(source, settings, output, picture)
+    result |= {"deviation": deviation, "preview": picture}
+    console.emit(result, as_json=options.as_json, text="\n".join(made))
+
+
+def _draw_preview(
+    source: Path, settings: inference.InferSettings, output: Path, picture: Path
+) -> None:
+    from ..inference import preview
+
+    job = inference.prepare(source, settings, restore.BICUBIC_SCALE)
+    with job.scene as scene:
+        preview.before_after(scene, output, job.values, picture, job.scale)
+
+
+def _deviation_path(output: Path) -> Path:
+    return output.with_name(f"{output.stem}_std{output.suffix}")
+
+
+def _show_plan(
+    source: Path,
+    made: Sequence[str],
+    settings: inference.InferSettings,
+    restorers: Sequence[restore.Restorer],
+    options: InferOptions,
+) -> None:
+    """Print tiles, cost and memory, and the time that one measured tile promises."""
+    first = restorers[0]
+    job = inference.prepare(source, settings, first.scale)
+    with job.scene as scene:
+        side = settings.tile + 2 * restore.MARGIN
+        tile = np.zeros((1, len(scene.bands), side, side), np.float32)
+        runs = len(job.tiles) * len(restorers)
+        plan = {
+            "input": f"{scene.width} x {scene.height}, {len(scene.bands)} bands of {scene.dtype}",
+            "output": f"{scene.width * first.scale} x {scene.height * first.scale}",
+            "files": ", ".join(made),
+            "range": str(job.values),
+            "tiles": len(job.tiles),
+            "network_calls": runs * getattr(first, "steps", 0),
+            "memory_mb": round(job.memory / 2**20),
+        }
+    origins = np.zeros((1, 2), np.int64)
+    seconds = seconds_of(lambda: restore.restore_bands(first, tile, origins), count=runs)
+    show_plan(plan, options, seconds=seconds)
+
+
+def _infer_many(
+    inputs: Sequence[Path], settings: inference.InferSettings, options: InferOptions
+) -> None:
+    if options.preview:
+        raise InputError("--preview takes one input and an output file")
+    settings.restorers()  # so that a wrong model is refused once, before any worker starts
+
+    def outputs_of(path: Path) -> tuple[Path, ...]:
+        target = options.output / f"{path.stem}_x4.tif"
+        return (target, _deviation_path(target)) if settings.uncertainty else (target,)
+
+    infer_many(
+        inputs,
+        functools.partial(make_worker, settings),
+        outputs_of,
+        options,
+        settings=inference.identity(settings),
+    )
+
+
+def make_worker(settings: inference.InferSettings) -> batch.Process:
+    """Load the model once; the returned function enlarges one item."""
+    restorers = settings.restorers()
+
+    def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
+        result = inference.infer(
+            item.inputs[0],
+            temporaries[0],
+            settings,
+            restorers,
+            deviation=temporaries[1] if len(temporaries) > 1 else None,
+            store=item.outputs[0],
+        )
+        return {"tiles": float(result["tiles"])}
+
+    return process
