@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from campaign import Command, digests, fresh_folder, hidden, parser, verdict
+from campaign import Command, digests, fresh_folder, hidden, not_whole, parser, verdict
 
 
 def sizes(whole: int) -> list[int]:

@@ -182,6 +182,16 @@ def test_json_holds_numbers_as_numbers_and_never_nan(capsys: pytest.CaptureFixtu
     }
 
 
+def test_names_that_are_no_utf8_are_said_as_they_are(capfdbinary: pytest.CaptureFixture) -> None:
+    name = b"a\xff.tif".decode(errors="surrogateescape")
+    console.emit({}, as_json=False, text=name)
+    console.say(f"{name}: read")
+    assert capfdbinary.readouterr() == (b"a\xff.tif\n", b"a\xff.tif: read\n")
+    result = run(InputError(f"{name}: no such file"))
+    assert result.exit_code == 2
+    assert b"a\xff.tif: no such file" in result.stderr_bytes
+
+
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     console.say("working", quiet=True)
     assert capsys.readouterr() == ("", "")

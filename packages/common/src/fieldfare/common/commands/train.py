@@ -3,7 +3,7 @@
 
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import nn
@@ -14,10 +14,24 @@ from ..runtime import resolve_device, resolve_precision
 from ..weights import ModelCard, save_with_page
 
 
-def run_settings(options: RunOptions) -> dict[str, Any]:
+class RunSettings(TypedDict):
+    """Fields of `TrainSettings` that the shared options fill."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    device: str
+    precision: NotRequired[str]
+    devices: NotRequired[int]
+    num_nodes: NotRequired[int]
+    workers: NotRequired[int]
+
+
+def run_settings(options: RunOptions) -> RunSettings:
     """What the shared options say, as `TrainSettings` names it."""
     device = resolve_device(options.device)
-    found: dict[str, Any] = {
+    found: RunSettings = {
         "steps": options.steps,
         "batch_size": options.batch,
         "learning_rate": options.learning_rate,

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import InputError, RunError
+from .output import raw
 
 TRACEBACK_VARIABLE = "FIELDFARE_TRACEBACK"
 
@@ -84,5 +85,5 @@ def _fail(message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(raw(f"Error: {' '.join(message.split())}"), err=True)
     sys.exit(code)

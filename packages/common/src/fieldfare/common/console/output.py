@@ -12,7 +12,7 @@ import click
 def say(message: str, *, quiet: bool = False) -> None:
     """Tell the user something on stderr."""
     if not quiet:
-        click.echo(message, err=True)
+        click.echo(raw(message), err=True)
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, text: str) -> None:
@@ -20,7 +20,16 @@ def emit(result: Mapping[str, Any], *, as_json: bool, text: str) -> None:
 
     JSON knows no NaN and no infinity: they become null.
     """
-    click.echo(json.dumps(_plain(result), allow_nan=False) if as_json else text)
+    click.echo(json.dumps(_plain(result), allow_nan=False) if as_json else raw(text))
+
+
+def raw(text: str) -> str | bytes:
+    """Text, or its bytes where a file's name in it is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogateescape")
+    return text
 
 
 def _plain(value: Any) -> Any:
