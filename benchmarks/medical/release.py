@@ -6,7 +6,8 @@
 
 The cases are segmented by `med-seg infer` with its defaults and compared with the consensus of
 five algorithms; beside the model stands the mean agreement of those five with their own consensus.
-Writes NAME.safetensors (weights of convolutions in half precision) and NAME.md.
+Writes NAME.safetensors (weights of convolutions in half precision) and NAME.md. Without --training
+a packaged model is measured anew and nothing else of its card changes.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("name")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--training", required=True, help="What was run, in words.")
+    parser.add_argument("--training", help="What was run, in words.")
     parser.add_argument("--cases", type=int, default=280, help="Phantoms it was trained on.")
     options = parser.parse_args()
     card, tensors = load_model_file(options.model)
@@ -83,6 +84,10 @@ def main() -> None:
                 if not math.isnan(number):
                     metrics.append(Metric(f"{name}, {region}, dice{label}", number, definition))
     print(console.table(shown))
+    card = dataclasses.replace(card, metrics=tuple(metrics))
+    if options.training is None:
+        save_with_page(target, kept, card)
+        return
     config = NetworkConfig.from_dict(card.config)
     card = dataclasses.replace(
         card,
@@ -94,7 +99,6 @@ def main() -> None:
         training=options.training,
         limits=LIMITS,
         date=datetime.date.today().isoformat(),
-        metrics=tuple(metrics),
     )
     save_with_page(target, kept, card)
 

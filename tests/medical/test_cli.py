@@ -13,7 +13,7 @@ from sample_volumes import GRIDS, SHAPE, head, write_case, write_nifti
 
 from fieldfare.common.blocks import MEMORY_MODES
 from fieldfare.medical import cli, options
-from fieldfare.medical.data import cases, regions
+from fieldfare.medical.data import naming, regions
 from fieldfare.medical.inference import predict
 from fieldfare.medical.inference import run as inference
 
@@ -43,7 +43,7 @@ def case_of(folder: Path) -> Path:
 
 def test_choices_are_those_of_the_library() -> None:
     assert tuple(regions.SCHEMES) == options.SCHEMES
-    assert options.MODALITIES == cases.MODALITIES
+    assert options.MODALITIES == naming.MODALITIES
     assert tuple(predict.TTA) == options.TTA
     assert tuple(regions.POSTPROCESSING) == options.POSTPROCESSING
     assert options.MEMORY == MEMORY_MODES
@@ -92,7 +92,7 @@ def test_one_command_gives_labels_sidecar_probabilities_report_and_picture(
 def test_images_named_one_by_one_and_nrrd_out(model: Path, tmp_path: Path) -> None:
     case = case_of(tmp_path)
     named = [
-        part for name in cases.MODALITIES for part in (f"--{name}", case / f"P1_{name}.nii.gz")
+        part for name in naming.MODALITIES for part in (f"--{name}", case / f"P1_{name}.nii.gz")
     ]
     answer = run(*named, "-o", tmp_path / "seg.nrrd", "--model", model)
     assert answer.exit_code == 0, answer.output
@@ -119,7 +119,7 @@ def test_memory_too_small_is_one_line(model: Path, tmp_path: Path) -> None:
 def test_suspicious_header_is_a_warning_and_recorded(model: Path, tmp_path: Path) -> None:
     case, far = case_of(tmp_path), GRIDS["RAS"].copy()
     far[:3, 3] += 500
-    for seed, name in enumerate(cases.MODALITIES):
+    for seed, name in enumerate(naming.MODALITIES):
         write_nifti(case / f"P1_{name}.nii.gz", head(seed), far)
     answer = run(case, "-o", tmp_path / "s.nii.gz", "--model", model, "--quiet")
     assert answer.exit_code == 0, answer.output

@@ -128,7 +128,7 @@ def test_a_card_that_describes_a_large_network_costs_no_memory(tmp_path: Path) -
     path = tmp_path / "large.safetensors"
     card = ModelCard("large", "doubling", "Small file.", {"width": 10**12})
     save_model_file(path, nn.Linear(3, 1).state_dict(), card)  # 4 TB, were it built
-    with pytest.raises(InputError, match=r"does not fit the network: 1 shape: weight"):
+    with pytest.raises(InputError, match="a far larger network than it holds"):
         from_pretrained(str(path), "doubling", build)
     built = []
 

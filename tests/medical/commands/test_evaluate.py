@@ -108,7 +108,7 @@ def bad_evaluations(tmp_path: Path, pair: tuple[Path, Path]) -> dict[str, tuple]
     predicted, truth = pair
     scheme = ("--labels", "brats2020")
     fractions = write_nifti(tmp_path / "f.nii.gz", labels().astype(np.float32) / 3)
-    moved = write_nifti(tmp_path / "m.nii.gz", labels(), GRIDS["RAS"])
+    moved = write_nifti(tmp_path / "m.nii.gz", labels(), GRIDS["oblique"])
     lonely = write_nifti(tmp_path / "lonely" / "Q.nii.gz", labels())
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
@@ -224,3 +224,36 @@ def test_relabel_refuses_in_one_line_and_writes_nothing(kind, tmp_path):
     assert len(result.stderr.splitlines()) == 1
     assert SAYS[kind] in result.stderr
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+def test_labels_whose_axes_run_otherwise_are_turned_before_they_are_compared(tmp_path):
+    # eval of one place in the world: the numbers of equal masks, and of moved ones
+    truth = write_nifti(tmp_path / "t.nii.gz", labels())
+    turned = write_nifti(tmp_path / "p.nii.gz", labels()[::-1, ::-1], GRIDS["RAS"])
+    affine = GRIDS["LPS"][:, [2, 0, 1, 3]]
+    permuted = write_nifti(tmp_path / "q.nii.gz", shifted().transpose(2, 0, 1), affine)
+    plain = write_nifti(tmp_path / "r.nii.gz", shifted())
+    common = (truth, "--labels", "brats2020", "--json", "--quiet")
+    rows = [json.loads(run("eval", path, *common).stdout)["cases"] for path in (turned, permuted)]
+    assert [row["dice"] for row in rows[0]] == [1, 1, 1]
+    wanted = json.loads(run("eval", plain, *common).stdout)["cases"]
+    assert [(r["dice"], r["hd95_mm"], r["nsd"]) for r in rows[1]] == [
+        (r["dice"], r["hd95_mm"], r["nsd"]) for r in wanted
+    ]
+
+
+def test_cases_of_one_side_only_are_left_out_on_request_and_counted(pair, tmp_path):
+    write_nifti(pair[0].parent / "P2.nii.gz", labels())
+    write_nifti(pair[1].parent / "P3_seg.nii.gz", labels())
+    common = ("eval", *(path.parent for path in pair), "--labels", "brats2020", "--quiet")
+    refused = run(*common)
+    assert refused.exit_code == 2
+    assert "--skip-missing" in refused.stderr
+    result = run(*common, "--json", "--skip-missing")
+    assert result.exit_code == 0, result.output
+    assert "2 cases of one side only were left out: P2, P3" in result.stderr
+    found = json.loads(result.stdout)
+    assert {row["case"] for row in found["cases"]} == {"P1"}
+    assert len(found["settings"]["skipped"]) == 2
+    pair[0].unlink()
+    assert run(*common, "--skip-missing").exit_code == 2, "no pair at all"

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """med-seg infer over several cases: the plan, worker processes, resume, what is refused."""
 
+import html
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from sample_networks import write_model
-from sample_volumes import write_case
+from sample_volumes import head, write_case, write_nifti
 
 from fieldfare.common.weights import ModelCard, load_model_file, save_model_file
 from fieldfare.medical.cli import main
@@ -125,3 +128,138 @@ def test_from_python_it_takes_the_same_options(
     out = tmp_path / "s.nrrd"
     infer([cases[1]], InferOptions(output=out, model=str(model), quiet=True))
     assert capsys.readouterr().out.split() == [str(out), str(tmp_path / "s.json")]
+
+
+def test_a_case_whose_image_changed_in_place_is_done_anew(
+    model: Path, cases: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    common = (*cases, "-o", out, "--model", model, "--json", "--quiet")
+    assert run(*common).exit_code == 0
+    before = [(out / f"{name}_seg.nii.gz").read_bytes() for name in "AB"]
+    write_nifti(cases[1] / "B_t2.nii.gz", head(99))  # the folder itself is as old as before
+    result = json.loads(run(*common).stdout)
+    assert (result["done"], result["skipped"]) == (1, 1)
+    after = [(out / f"{name}_seg.nii.gz").read_bytes() for name in "AB"]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_notes_are_told_beside_their_case_and_counted(
+    model: Path, cases: list[Path], tmp_path: Path
+) -> None:
+    values = head(1).astype(np.float32)
+    values[values == 0] = np.nan
+    write_nifti(cases[0] / "A_t1.nii.gz", values)
+    (cases[1] / "B_t2.nii.gz").unlink()
+    alone = run(cases[0], "-o", tmp_path / "a.nii.gz", "--model", model, "--quiet")
+    notes = [line.removeprefix("warning: ") for line in alone.stderr.splitlines() if line]
+    assert any("NaN" in note for note in notes)
+    result = run(*cases, "-o", tmp_path / "out", "--model", model, "--json", "--quiet")
+    assert result.exit_code == 3
+    for note in notes:
+        assert f"warning: A: {note}" in result.stderr.splitlines()
+    assert f"{len(notes)} warnings, of 1 of 1 cases" in result.stderr
+    assert json.loads(result.stdout)["warnings"] == len(notes)
+
+
+def test_each_case_has_its_report_picture_and_probabilities_and_one_page_lists_them(
+    model: Path, cases: list[Path], tmp_path: Path
+) -> None:
+    folders = {name: tmp_path / "new" / name for name in ("out", "report", "png", "prob")}
+    more = [part for name in ("report", "png", "prob") for part in (f"--{name}", folders[name])]
+    common = (*cases, "-o", folders["out"], "--model", model, "--quiet", *more)
+    assert run(*common).exit_code == 0
+    assert names(folders["report"]) == ["A.html", "B.html", "index.html"]
+    assert names(folders["png"]) == ["A.png", "B.png"]
+    assert names(folders["prob"]) == ["A_prob.nii.gz", "B_prob.nii.gz"]
+    page = (folders["report"] / "index.html").read_text(encoding="utf-8")
+    links = [html.unescape(link) for link in re.findall(r'<a href="([^"]*)"', page)]
+    assert links == ["A.html", "../png/A.png", "B.html", "../png/B.png"]
+    assert all((folders["report"] / link).is_file() for link in links)
+    alone = tmp_path / "p.nii.gz"
+    assert (
+        run(cases[0], "-o", tmp_path / "s.nii.gz", "--prob", alone, "--model", model).exit_code == 0
+    )
+    assert (folders["prob"] / "A_prob.nii.gz").read_bytes() == alone.read_bytes()
+    again = json.loads(run(*common, "--json").stdout)
+    assert (again["done"], again["skipped"]) == (0, 2)
+    (folders["report"] / "index.html").write_text("somebody's own page")
+    refused = run(*common)
+    assert refused.exit_code == 2
+    assert "index.html: already exists" in refused.stderr
+
+
+def test_a_name_without_ending_is_a_folder_that_is_made(
+    model: Path, cases: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "results"
+    assert run(cases[0], "-o", out, "--model", model, "--quiet").exit_code == 0
+    assert names(out) == ["A_seg.json", "A_seg.nii.gz", "manifest.jsonl"]
+
+
+def test_4d_files_are_cases_where_the_channels_are_named(model: Path, tmp_path: Path) -> None:
+    values = np.stack([head(seed) for seed in (3, 0, 1, 2)], -1)
+    files = [write_nifti(tmp_path / f"BRATS_00{n}.nii.gz", values) for n in (1, 2)]
+    folder = write_case(tmp_path / "P1")
+    common = ("--model", model, "--quiet")
+    order = ("--channels", "FLAIR,T1w,T1gd,T2w")
+    assert run(folder, "-o", tmp_path / "a.nii.gz", *common).exit_code == 0
+    one = run(files[0], *order, "-o", tmp_path / "b.nii.gz", *common)
+    assert one.exit_code == 0, one.output
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    many = run(*files, *order, "-o", tmp_path / "out", *common)
+    assert many.exit_code == 0, many.output
+    assert "BRATS_002_seg.nii.gz" in names(tmp_path / "out")
+    for arguments, said in (
+        ((files[0],), "--channels"),
+        ((files[0], "--channels", "t1,t2", "--allow-missing"), "not trained with modalities"),
+        ((files[0], "--channels", "t1,t1,t2,flair"), "name each channel once"),
+        (("--t1", files[0], "--channels", "t1,t2"), "name the 4D file as CASE"),
+    ):
+        result = run(*arguments, "-o", tmp_path / "c.nii.gz", *common)
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr.splitlines()[-1]
+
+
+def test_heads_with_their_skull_are_refused_unless_forced(model: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("t1", "t1ce", "t2", "flair")):
+        noise = np.random.default_rng(seed).integers(1, 900, (12, 10, 8)).astype(np.int16)
+        write_nifti(tmp_path / "P" / f"P_{name}.nii.gz", noise)
+    common = (tmp_path / "P", "-o", tmp_path / "s.nii.gz", "--model", model, "--quiet")
+    result = run(*common)
+    assert result.exit_code == 2
+    assert "the skull was not stripped" in result.stderr
+    assert "HD-BET" in result.stderr
+    assert not (tmp_path / "s.nii.gz").exists()
+    forced = run(*common, "--force")
+    assert forced.exit_code == 0, forced.output
+    assert "warning: the skull was not stripped" in forced.stderr
+
+
+def test_nan_from_the_network_is_an_error(
+    model: Path, cases: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldfare.medical.inference.predict import Predictor
+
+    def broken(self: Predictor, images: object) -> object:
+        return self.network(images) * float("nan")
+
+    monkeypatch.setattr(Predictor, "_logits", broken)
+    result = run(cases[0], "-o", tmp_path / "s.nii.gz", "--model", model, "--quiet")
+    assert result.exit_code == 1
+    assert "the network gave NaN for finite images" in result.stderr
+    assert not (tmp_path / "s.nii.gz").exists()
+
+
+def test_a_dry_run_of_what_is_too_large_reads_its_header_only(
+    model: Path, cases: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldfare.medical.commands import infer as command
+
+    monkeypatch.setattr(command, "LARGE", 900)
+    (cases[0] / "A_flair.nii.gz").write_bytes((cases[0] / "A_flair.nii.gz").read_bytes()[:-40])
+    result = run(cases[0], "-o", tmp_path / "s.nii.gz", "--model", model, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["voxels"] == 960
+    assert names(tmp_path) == ["A", "B"]

@@ -8,8 +8,10 @@ import pytest
 from sample_volumes import GRIDS, SHAPE, head, labels, write_case, write_nifti, write_nrrd
 
 from fieldfare.common.errors import InputError
-from fieldfare.medical.data import cases
-from fieldfare.medical.data.cases import MODALITIES, Case, find_case, load
+from fieldfare.medical.data import cases, intensities
+from fieldfare.medical.data.cases import Case, find_case
+from fieldfare.medical.data.loading import load
+from fieldfare.medical.data.naming import MODALITIES
 
 OLD = ("_t1", "_t1ce", "_t2", "_flair")
 NEW = ("-t1n", "-t1c", "-t2w", "-t2f")
@@ -111,15 +113,15 @@ def test_images_are_loaded_in_the_order_of_modalities_on_the_grid_of_t1ce(tmp_pa
 
 def test_differing_grids_are_refused_or_resampled_on_request(tmp_path):
     write_case(tmp_path)
-    write_nifti(tmp_path / "P1_t2.nii.gz", head(2)[::-1, ::-1], GRIDS["RAS"])
+    write_nifti(tmp_path / "P1_t2.nii.gz", head(2), GRIDS["oblique"])
     write_nifti(tmp_path / "P1_flair.nii.gz", head(3)[:, :, 1:-1])
     case = find_case(tmp_path)
     message = refused(load, case)
-    assert "t2 differs from t1ce: orientation RAS against LPS" in message
+    assert "t2 differs from t1ce: orientation LAS against LPS" in message
     assert "flair differs from t1ce: shape 12x10x6 against 12x10x8" in message
     assert "--resample-to t1ce" in message
     loaded = load(case, resample_to="t1ce")
-    assert np.array_equal(loaded.images[:3], np.stack([head(seed) for seed in range(3)]))
+    assert np.array_equal(loaded.images[:2], np.stack([head(seed) for seed in range(2)]))
     assert sum("resampled" in note for note in loaded.notes) == 2
     onto = load(case, resample_to="flair")
     assert onto.images.shape == (4, 12, 10, 6)
@@ -140,8 +142,14 @@ def test_a_suspicious_header_and_a_skull_become_notes(tmp_path):
     far = GRIDS["LPS"].copy()
     far[1, 3] += 400
     for suffix in OLD:
-        write_nifti(tmp_path / f"P1{suffix}.nii.gz", head() + np.int16(1), far)
-    notes = load(find_case(tmp_path)).notes
+        noise = np.random.default_rng(0).integers(1, 900, SHAPE).astype(np.int16)
+        write_nifti(tmp_path / f"P1{suffix}.nii.gz", noise, far)
+    case = find_case(tmp_path)
+    message = refused(load, case)
+    assert "the skull was not stripped (t1 3 ml, 100% of the image" in message
+    assert "HD-BET" in message
+    assert "--force" in message
+    notes = load(case, force=True).notes
     assert len(notes) == 2, "one note for the same finding in all four"
     assert notes[0].startswith("t1, t1ce, t2, flair: the header puts the image at")
     assert "skull" in notes[1]
@@ -150,27 +158,28 @@ def test_a_suspicious_header_and_a_skull_become_notes(tmp_path):
 def test_normalised_brains_have_mean_0_and_deviation_1_whatever_the_scale():
     images = np.stack([head(seed) for seed in range(4)]).astype(np.float32)
     images[3] = 0
-    normal = cases.normalise(images)
+    normal = intensities.normalise(images)
     assert normal.dtype == np.float32
     for image, result in zip(images[:3], normal[:3], strict=True):
         assert result[image != 0].mean() == pytest.approx(0, abs=1e-5)
         assert result[image != 0].std() == pytest.approx(1, abs=1e-5)
         assert not result[image == 0].any()
     assert not normal[3].any()
-    np.testing.assert_allclose(cases.normalise(images * 7), normal, atol=1e-4)
+    np.testing.assert_allclose(intensities.normalise(images * 7), normal, atol=1e-4)
 
 
 def test_negative_voxels_belong_to_the_brain():
     images = np.zeros((4, *SHAPE), np.float32)
     images[1, 3, 3, 3], images[2, 4, 4, 4] = -5, 5
-    assert np.argwhere(cases.brain_mask(images)).tolist() == [[3, 3, 3], [4, 4, 4]]
+    assert np.argwhere(intensities.brain_mask(images)).tolist() == [[3, 3, 3], [4, 4, 4]]
 
 
 def test_the_native_case_is_refused_and_resampled_on_request(data: Path):
     case = find_case(data / "brain" / "TCGA-FG-6692_native")
     message = refused(load, case)
     assert "shape 208x256x26 against 256x224x26" in message
-    loaded = load(case, resample_to="t1ce")
+    assert "the skull was not stripped" in refused(load, case, resample_to="t1ce")
+    loaded = load(case, resample_to="t1ce", force=True)
     assert loaded.images.shape == (4, 256, 224, 26)
     # Images of one head lie over each other once their headers are followed, and no better turned.
     t1ce, flair = loaded.images[1], loaded.images[3]

@@ -161,6 +161,7 @@ def test_folders_are_paired_by_case(tmp_path: Path):
         pairs = evaluation.pair_files(tmp_path / "ours", tmp_path / truth)
         assert [evaluation.case_name(path) for path, _ in pairs] == ["A", "B-000"]
         assert [evaluation.case_name(path) for _, path in pairs] == ["A", "B-000"]
+        assert evaluation.unpaired(tmp_path / "ours", tmp_path / truth) == []
     assert evaluation.pair_files(Path("a.nii"), Path("b.nii")) == [(Path("a.nii"), Path("b.nii"))]
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lesion-wise scores: what counts as found, missed and false, and the published sample."""
 
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
+from scipy import optimize
 
+from fieldfare.medical.evaluation import lesions
 from fieldfare.medical.evaluation.lesions import LESION_DEFINITIONS, label_lesions, score_lesions
 
 MM = (1.0, 1.0, 1.0)
@@ -153,3 +156,31 @@ def test_unknown_definitions_and_shapes_are_refused():
         score_lesions(mask, mask, MM, definition="brats2019")
     with pytest.raises(ValueError, match="shapes"):
         score_lesions(mask, mask[1:], MM)
+
+
+def test_pairs_have_the_largest_sum_of_dice_that_one_table_of_all_would_give():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        ours, theirs = rng.random((2, 14, 14, 14)) < 0.03
+        predicted, n_predicted = label_lesions(ours | np.roll(theirs, 1, 0))
+        true, n_true = label_lesions(theirs)
+        sizes = [np.bincount(labels.ravel())[1:] for labels in (true, predicted)]
+        overlap = np.zeros((n_true, n_predicted))
+        both = (true > 0) & (predicted > 0)
+        np.add.at(overlap, (true[both] - 1, predicted[both] - 1), 1)
+        dice = 2 * overlap / (sizes[0][:, None] + sizes[1][None])
+        best = dice[optimize.linear_sum_assignment(dice, maximize=True)].sum()
+        pairs = lesions._best_pairs(true, n_true, predicted, n_predicted)
+        assert len(set(pairs.values())) == len(pairs)
+        assert sum(dice[i - 1, j - 1] for i, j in pairs.items()) == pytest.approx(best)
+
+
+def test_thousands_of_components_need_no_table_of_all_pairs():
+    ours = np.zeros((40, 40, 40), bool)
+    ours[::3, ::3, ::3] = True  # 2,744 single voxels: a table of all pairs has 60 MB
+    tracemalloc.start()
+    found = score_lesions(ours, ours, MM, definition="one_to_one")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.found, found.missed, found.false_positives) == (2744, 0, 0)
+    assert peak < 20e6

@@ -142,7 +142,7 @@ for seed, name in enumerate(("t1", "t1ce", "t2", "flair")):
     write_nifti(folder / f"B_{name}.nii.gz", head(seed, (100, 100, 100)))
 predictor = Predictor(ReversibleUNet(TINY), device="cpu", precision="fp32")
 memory.reset_peak()
-settings = inference.InferSettings(max_memory=int(sys.argv[3]) + memory.resident())
+settings = inference.InferSettings(force=True, max_memory=int(sys.argv[3]) + memory.resident())
 job = inference.open_case(find_case(folder), settings, predictor)
 plan = inference.plan(job, settings, predictor)
 inference.segment(job, settings, predictor, plan)

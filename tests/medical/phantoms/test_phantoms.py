@@ -10,7 +10,9 @@ from click.testing import CliRunner
 from fieldfare.common.errors import InputError
 from fieldfare.medical.cli import main
 from fieldfare.medical.commands import phantom as command
-from fieldfare.medical.data.cases import brain_mask, find_case, find_labels, load, normalise
+from fieldfare.medical.data.cases import find_case, find_labels
+from fieldfare.medical.data.intensities import brain_mask, normalise
+from fieldfare.medical.data.loading import load
 from fieldfare.medical.data.regions import read_sidecar, resolve_scheme, to_regions
 from fieldfare.medical.data.table import read_table
 from fieldfare.medical.phantoms import anatomy as anatomies

@@ -163,7 +163,9 @@ def test_a_case_without_tumour_probabilities_and_a_modality_has_a_report(case, t
     values[2] = 0
     empty = {**case, "seg": np.zeros_like(case["seg"]), "probabilities": None, "images": values}
     text = write(tmp_path, empty, viewer=True)
-    assert "No tumour was found" in text
+    assert "Nothing was found" in text
+    assert "Three planes through the most of the brain" in text
+    assert "through the tumour" not in text
     assert "Uncertainty" not in text
 
 
@@ -232,11 +234,11 @@ def test_nothing_is_cut_off(case, tmp_path: Path, browser: Browser, width: int) 
 
 
 def test_the_report_of_a_real_case(data, tmp_path):
-    from fieldfare.medical.data import cases
+    from fieldfare.medical.data import cases, loading
     from fieldfare.medical.volumes import images as volumes
 
     folder = data / "brain" / "TCGA-FG-6692"
-    loaded = cases.load(cases.find_case(folder))
+    loaded = loading.load(cases.find_case(folder))
     seg = volumes.read_labels(cases.find_labels(folder)).data
     page = tmp_path / "report.html"
     report.write_report(

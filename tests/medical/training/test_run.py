@@ -15,10 +15,12 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import read_card
 from fieldfare.medical.cli import main
+from fieldfare.medical.commands import train as command
 from fieldfare.medical.data.patches import DataSettings, cache_cases
 from fieldfare.medical.data.table import read_table
 from fieldfare.medical.networks import config as presets
 from fieldfare.medical.networks.config import NetworkConfig
+from fieldfare.medical.options import TrainOptions
 from fieldfare.medical.training import run as training
 from fieldfare.medical.training.run import Validation, predict_logits, train
 
@@ -229,6 +231,12 @@ def test_the_command_writes_a_model_with_its_card(table, tmp_path, monkeypatch):
     done = run(table, *more, "--labels", "brats2023", "--steps", "1", "--quiet")
     assert done.exit_code == 0, done.output
     assert read_card(tmp_path / "more" / "model.safetensors").config == card.config
+
+
+def test_the_steps_between_validations_can_be_chosen(tmp_path):
+    chosen = TrainOptions(output=tmp_path, steps=1000, validate_every=7)
+    assert command._settings(chosen).validate_every == 7
+    assert command._settings(TrainOptions(output=tmp_path, steps=1000)).validate_every == 200
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ def infer(cases: tuple[Path, ...], options: InferOptions) -> None:
     """Segment the tumour of a case. Not a medical device.
 
     CASE_DIR holds the four images, skull-stripped and on one grid, with names that end as BraTS'
-    do: t1 t1ce t2 flair, or t1n t1c t2w t2f. OUTPUT is a .nii.gz, .nii or .nrrd file on the grid of
-    the images, with a .json beside it; for several cases a folder, which gets <case>_seg.nii.gz.
+    do, t1 t1ce t2 flair or t1n t1c t2w t2f, or other data sets' (see docs/med-seg.md). OUTPUT is a
+    .nii.gz, .nii or .nrrd file on the grid of the images, with a .json beside it; for several cases
+    a folder, which gets <case>_seg.nii.gz.
     """
     from .commands import infer as work
 

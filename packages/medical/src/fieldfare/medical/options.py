@@ -79,6 +79,11 @@ class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions):
         help="Average over flips: axial left-right and front-back (4 times the work), full also "
         "up-down (8 times).",
     )
+    channels: str | None = console.option(
+        metavar="NAME,...",
+        help="CASE is one 4D file of these channels, in its order: flair,t1,t1ce,t2 in the "
+        "Medical Decathlon.",
+    )
     resample_to: str | None = console.option(
         type=click.Choice(MODALITIES),
         help="Put images of differing grids on that of this one, which the result then has.",
@@ -86,6 +91,9 @@ class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions):
     allow_missing: bool = console.option(
         is_flag=True,
         help="Do without missing modalities; for models trained with modality dropout.",
+    )
+    force: bool = console.option(
+        is_flag=True, help="Take heads that are not stripped of their skull; expect nonsense."
     )
     max_memory: int | None = console.option(
         type=console.Bytes(),
@@ -168,6 +176,10 @@ class TrainOptions(shared.ParallelTrainingOptions):
     region_weights: tuple[float, ...] = console.option(
         type=console.Numbers(float, 3), default="1,1,1", help="Of WT, TC, ET in the loss."
     )
+    validate_every: int | None = console.option(
+        type=click.IntRange(min=1),
+        help="Steps between validations. [default: a fifth of all, 200 at most]",
+    )
     prepared: Path | None = console.option(
         type=console.FILE,
         help="Folder of the cases made ready, which runs may share. [default: prepared in OUTPUT]",
@@ -229,6 +241,9 @@ class EvaluateOptions(shared.TalkOptions):
         type=click.FloatRange(min=0),
         default=50.0,
         help="Lesions of at most this many mm3 do not count in brats2023.",
+    )
+    skip_missing: bool = console.option(
+        is_flag=True, help="Leave out cases of which only one side is there, and count them."
     )
     output: Path | None = console.option(
         "-o", "--output", type=console.FILE, help="Folder for CSV, JSON and box plot."

@@ -127,31 +127,47 @@ class InferOptions(ManyOptions, DeviceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(SeedOptions, DeviceOptions, TalkOptions):
-    """Of every verb that trains; the steps, batch and learning rate that suit differ."""
+class RunFolderOptions(SeedOptions, DeviceOptions, TalkOptions):
+    """Of every verb that trains; the batch that suits differs."""
 
     output: Path = option(
         "-o", "--output", type=FILE, required=True, help="Folder of checkpoint, log and model."
     )
-    steps: int = option(type=click.IntRange(min=1), default=2000, help="Steps.")
     batch: int = option(type=click.IntRange(min=1), default=8, help="Samples a step.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(RunFolderOptions):
+    """Of every verb that trains by one schedule; the steps and learning rate that suit differ."""
+
+    steps: int = option(type=click.IntRange(min=1), default=2000, help="Steps.")
     learning_rate: float = option(type=float, default=1e-3, help="Peak of the cosine.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(RunOptions):
-    """Of every `train`."""
+class StartOptions:
+    """What a run begins with."""
 
     init: str | None = option(metavar="NAME|PATH", help="Start from this model instead.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelTrainingOptions(TrainingOptions, PrecisionOptions):
-    """Of a `train` that several processes can share."""
+class TrainingOptions(RunOptions, StartOptions):
+    """Of every `train`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelOptions(PrecisionOptions):
+    """How several processes train together."""
 
     workers: int = option(type=click.IntRange(min=0), default=0, help="Loading processes.")
     devices: int = option(type=click.IntRange(min=1), default=1, help="Training processes.")
     num_nodes: int = option(type=click.IntRange(min=1), default=1, help="Machines.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelTrainingOptions(TrainingOptions, ParallelOptions):
+    """Of a `train` that several processes can share."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,13 @@ A package announces the module whose folder holds its weight files under the ent
 
 import difflib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
@@ -75,20 +75,26 @@ def from_pretrained(
     card, tensors = load_model_file(path)
     if card.task != task:
         raise InputError(f"{path}: is a {card.task} model; this needs one of {task}")
-    # First without memory: a card of a few bytes may describe a network of many gigabytes.
-    with torch.device("meta"), _NoDraws(), _at_most(len(tensors), path):
-        shape = _built(build, card, path)
-    fit = fit_state_dict(tensors, shape.state_dict())
+    # A card of a few bytes may describe a network of many gigabytes.
+    with _Bounded(tensors, path), _at_most(len(tensors), path):
+        network = _built(build, card, path)
+    fit = fit_state_dict(tensors, network.state_dict())
     fit.require_complete(path)
     check_finite(fit.tensors, path)
-    network = _built(build, card, path)
     network.load_state_dict(fit.tensors)
     return network.eval(), card
 
 
-class _NoDraws(TorchFunctionMode):
-    """Inside, first weights are not drawn: without memory there is nothing to draw, and torch would
-    import its compiler to find that out."""
+class _Bounded(TorchFunctionMode):
+    """Inside, tensors of far more numbers than a file holds are refused before they are made.
+
+    (Torch's meta device would tell the sizes too, but imports torch's compiler to do so.)
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        super().__init__()
+        self._left = 8 * sum(tensor.numel() for tensor in tensors.values()) + 2**26
+        self._path = path
 
     def __torch_function__(
         self,
@@ -98,9 +104,28 @@ class _NoDraws(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "erfinv_"):
-            return args[0] if args else named["tensor"]
+        self._left -= _numbers_asked_for(getattr(func, "__name__", ""), args, named)
+        if self._left < 0:
+            raise InputError(f"{self._path}: its card describes a far larger network than it holds")
         return func(*args, **named)
+
+
+def _numbers_asked_for(name: str, args: Sequence[Any], named: Mapping[str, Any]) -> int:
+    """How many numbers the result of a function of torch has that makes new ones."""
+    if name == "arange":
+        first, end, step = (0, *args, 1) if len(args) == 1 else (*args, 1)[:3]
+        return max(0, math.ceil((end - first) / step))
+    if name == "repeat":
+        return int(args[0].numel()) * _product(args[1:])
+    if name in ("empty", "zeros", "ones", "full", "rand", "randn"):
+        return _product(args or (named["size"],))
+    return 0
+
+
+def _product(sizes: Sequence[Any]) -> int:
+    """Of sizes given one by one or as one sequence; what follows the sequence is no size."""
+    listed = sizes[0] if sizes and isinstance(sizes[0], Sequence) else sizes
+    return math.prod(int(size) for size in listed)
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

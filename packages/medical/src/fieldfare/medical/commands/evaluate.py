@@ -34,7 +34,11 @@ def evaluate(predicted: Path, truth: Path, options: EvaluateOptions) -> None:
     for path in (predicted, truth):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    pairs = evaluation.pair_files(predicted, truth)
+    pairs = evaluation.pair_files(predicted, truth, skip_missing=options.skip_missing)
+    skipped = evaluation.unpaired(predicted, truth)
+    if skipped:
+        shown = ", ".join(sorted(evaluation.case_name(path) for path in skipped)[:8])
+        console.say(f"warning: {len(skipped)} cases of one side only were left out: {shown}")
     # All before the first case, so that a long run does not end at its last for want of a scheme.
     schemes = [_schemes(ours, theirs, options) for ours, theirs in pairs]
     rows: list[evaluation.Row] = []
@@ -48,6 +52,7 @@ def evaluate(predicted: Path, truth: Path, options: EvaluateOptions) -> None:
         "truth": str(truth),
         "labels": sorted({scheme for scheme, _ in schemes}),
         "truth_labels": sorted({meant for _, meant in schemes}),
+        "skipped": [str(path) for path in skipped],
     }
     made: dict[str, Path] = {}
     if output is not None:

@@ -1,33 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """med-seg infer. Not a medical device."""
 
-import functools
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fieldfare.common import batch, console
-from fieldfare.common.commands.infer import check_targets, infer_many, seconds_of, show_plan
+from fieldfare.common import console
+from fieldfare.common.commands.infer import check_targets, seconds_of, show_plan
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
-from fieldfare.common.weights import ModelCard, locate
 
-from .. import __version__
-from ..data.cases import MODALITIES, Case, find_case
+from ..data.cases import Case
+from ..data.naming import MODALITIES
 from ..data.regions import sidecar_path
 from ..inference import memory
 from ..inference import run as inference
-from ..inference.planning import InferencePlan
+from ..inference.planning import InferencePlan, loading_bytes
 from ..inference.predict import Predictor, load_predictor
 from ..inference.record import NOTICE, record
-from ..networks.models import TASK, load_model
 from ..options import InferOptions
-from ..volumes.formats import ENDINGS
+from ..volumes.formats import WRITTEN
+from .infer_many import infer_cases, open_inputs
+
+LARGE = 10**8
+"""Voxels of an image above which a dry run reads no more than its header."""
 
 
 def infer(cases: Sequence[Path], options: InferOptions) -> None:
@@ -37,12 +35,15 @@ def infer(cases: Sequence[Path], options: InferOptions) -> None:
     given = [name for name, path in images if path is not None]
     if cases and given:
         raise InputError(f"{cases[0]}: give a folder or --{given[0]}, not both")
+    if options.channels is not None and not cases:
+        raise InputError("--channels: name the 4D file as CASE")
     settings = inference.InferSettings(
         labels=options.labels,
         threshold=options.threshold,
         postprocess=options.postprocess,
         resample_to=options.resample_to,
         allow_missing=options.allow_missing,
+        force=options.force,
         max_memory=options.max_memory,
         tile=options.tile,
         overlap=options.overlap,
@@ -52,10 +53,10 @@ def infer(cases: Sequence[Path], options: InferOptions) -> None:
     if given:
         case = Case.from_files(t1=options.t1, t1ce=options.t1ce, t2=options.t2, flair=options.flair)
         _infer_one(case, settings, options)
-    elif len(cases) == 1 and not options.output.is_dir():
-        _infer_one(find_case(cases[0]), settings, options)
+    elif len(cases) == 1 and options.output.suffix and not options.output.is_dir():
+        _infer_one(open_inputs(cases[0], options), settings, options)
     elif cases:
-        _infer_many(cases, settings, options)
+        infer_cases(cases, settings, options)
     else:
         raise InputError("no case given; name its folder, or its images by --t1, --t1ce, ...")
 
@@ -63,11 +64,16 @@ def infer(cases: Sequence[Path], options: InferOptions) -> None:
 def _infer_one(case: Case, settings: inference.InferSettings, options: InferOptions) -> None:
     quiet = options.quiet
     targets = _targets(options)
-    check_targets(case.files.values(), targets, options)
+    check_targets(case.sources, targets, options)
     console.say(case.describe(), quiet=quiet)
     pictured = bool(options.report or options.png)
     probabilities = bool(options.prob or options.report)
-    predictor, card = _load_predictor(options)
+    predictor, card = load_predictor(
+        options.model, device=options.device, precision=options.precision, tta=options.tta
+    )
+    if options.dry_run and (voxels := inference.voxels_of(case)) > LARGE:
+        _show_size(case, voxels, list(targets.values()), options)
+        return
     job = inference.open_case(case, settings, predictor, keep_images=pictured)
     for note in job.notes:
         console.say(f"warning: {note}")
@@ -87,7 +93,19 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
         )
     about = record(job, settings, card, tta=options.tta)
     written = inference.write(options.output, result, probability=options.prob, **about)
-    written += _pictures(job, result, about, card, options)
+    if pictured:
+        from ..report.page import write_pictures
+
+        written += write_pictures(
+            job.images,
+            result,
+            report=options.report,
+            png=options.png,
+            facts=about | {"plan": result.plan.describe()},
+            card=card,
+            warnings=job.notes,
+            viewer=options.viewer,
+        )
     measured = memory.peak()
     console.say(
         f"peak predicted {memory.mebibytes(plan.predicted_bytes)}, measured "
@@ -110,20 +128,14 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
     console.emit(summary, as_json=options.as_json, text="\n".join(map(str, written)))
 
 
-def _load_predictor(options: InferOptions) -> tuple[Predictor, ModelCard]:
-    return load_predictor(
-        options.model, device=options.device, precision=options.precision, tta=options.tta
-    )
-
-
 def _targets(options: InferOptions) -> dict[str, Path]:
     """Every file that will be written, by the option that names it."""
     output = options.output
-    if not output.name.lower().endswith(ENDINGS):
-        raise InputError(f"{output}: cannot be written; give a name in {', '.join(ENDINGS)}")
+    if not output.name.lower().endswith(WRITTEN):
+        raise InputError(f"{output}: cannot be written; give a name in {', '.join(WRITTEN)}")
     targets = {"--output": output, "its JSON file": sidecar_path(output)}
     for name, path, endings in (
-        ("--prob", options.prob, ENDINGS[:2]),
+        ("--prob", options.prob, WRITTEN[:2]),
         ("--report", options.report, (".html",)),
         ("--png", options.png, (".png",)),
     ):
@@ -137,37 +149,22 @@ def _targets(options: InferOptions) -> dict[str, Path]:
     return targets
 
 
-def _pictures(
-    job: inference.Job,
-    result: inference.Segmentation,
-    about: dict[str, Any],
-    card: ModelCard,
-    options: InferOptions,
-) -> list[Path]:
-    """Write report and PNG where they are asked for."""
-    if options.report is None and options.png is None:
-        return []
-    from ..report.page import write_png, write_report
-
-    common: dict[str, Any] = {
-        "images": job.images,
-        "seg": result.labels,
-        "affine": result.reference.affine,
-        "scheme": result.scheme,
+def _show_size(case: Case, voxels: int, outputs: list[Path], options: InferOptions) -> None:
+    """What can be said of a case that is too large to be read for a plan."""
+    facts = {
+        "case": case.name,
+        "files": {name: str(path) for name, path in case.files.items()},
+        "voxels": voxels,
+        "least_bytes": loading_bytes(voxels),
+        "outputs": [str(path) for path in outputs],
     }
-    if options.report is not None:
-        write_report(
-            options.report,
-            **common,
-            probabilities=result.probabilities,
-            facts=about | {"plan": result.plan.describe()},
-            card=card,
-            warnings=job.notes,
-            viewer=options.viewer,
-        )
-    if options.png is not None:
-        write_png(options.png, **common)
-    return [path for path in (options.report, options.png) if path is not None]
+    lines = [
+        f"case: {case.name}",
+        f"input: {voxels} voxels by its headers; reading takes "
+        f"{memory.mebibytes(loading_bytes(voxels))} and more, tiles are not planned for it",
+        f"outputs: {', '.join(map(str, outputs))}",
+    ]
+    show_plan(facts, options, lines=lines)
 
 
 def _show_plan(
@@ -193,52 +190,3 @@ def _show_plan(
     lines = [f"{name}: {facts[name]}" for name in ("case", "input", "network_grid")]
     lines += [plan.describe(), f"outputs: {', '.join(map(str, outputs))}"]
     show_plan(facts, options, seconds=seconds, lines=lines)
-
-
-def _infer_many(
-    cases: Sequence[Path], settings: inference.InferSettings, options: InferOptions
-) -> None:
-    """Segment case folders into a folder.
-
-    Raises:
-        InputError: an option that takes one case, a wrong model, or what `infer_many` refuses.
-    """
-    single = {
-        "--prob": options.prob,
-        "--report": options.report,
-        "--png": options.png,
-        "--viewer": options.viewer,
-    }
-    if name := next((name for name, value in single.items() if value), None):
-        raise InputError(f"{name}: takes one case and a file to write")
-    load_model(options.model)  # so that a wrong one is refused before anything is written
-
-    def outputs_of(case: Path) -> tuple[Path, ...]:
-        labels = options.output / f"{case.name}_seg.nii.gz"
-        return labels, sidecar_path(labels)
-
-    digest = hashlib.sha256(locate(options.model, TASK).read_bytes()).hexdigest()
-    result_of = asdict(replace(settings, batch=None, max_memory=None))
-    infer_many(
-        [case.resolve() for case in cases],
-        functools.partial(_make_worker, settings, options),
-        outputs_of,
-        options,
-        settings={**result_of, "tta": options.tta, "weights": digest, "version": __version__},
-        noun="cases",
-    )
-
-
-def _make_worker(settings: inference.InferSettings, options: InferOptions) -> batch.Process:
-    """Load the model once; the returned function segments one case."""
-    predictor, card = _load_predictor(options)
-
-    def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
-        memory.reset_peak()
-        job = inference.open_case(find_case(item.inputs[0]), settings, predictor)
-        plan = inference.plan(job, settings, predictor)
-        result = inference.segment(job, settings, predictor, plan)
-        inference.write(temporaries[0], result, **record(job, settings, card, tta=options.tta))
-        return {"seconds": result.seconds, "peak_bytes": float(memory.peak())}
-
-    return process

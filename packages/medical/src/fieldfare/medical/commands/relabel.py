@@ -8,15 +8,15 @@ from fieldfare.common.errors import InputError
 
 from ..data import regions
 from ..options import RelabelOptions
-from ..volumes.formats import ENDINGS
+from ..volumes.formats import WRITTEN
 from ..volumes.images import read_labels
 
 
 def relabel(source: Path, options: RelabelOptions) -> None:
     """Write labels in another scheme, with the JSON file that names it."""
     output = options.output
-    if not output.name.lower().endswith(ENDINGS):
-        raise InputError(f"{output}: cannot be written; give a name in {', '.join(ENDINGS)}")
+    if not output.name.lower().endswith(WRITTEN):
+        raise InputError(f"{output}: cannot be written; give a name in {', '.join(WRITTEN)}")
     if output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: is the input; choose another output")
     sidecar = regions.sidecar_path(output)

@@ -84,7 +84,7 @@ def _data(options: TrainOptions, config: NetworkConfig) -> DataSettings:
 
 def _settings(options: TrainOptions) -> TrainSettings:
     steps = options.steps
-    every = max(1, min(200, steps // 5))
+    every = options.validate_every or max(1, min(200, steps // 5))
     return TrainSettings(
         **run_settings(options),
         warmup_steps=min(50, steps // 10),

@@ -1,38 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases: which files hold the four modalities of a patient, and their images on one grid."""
+"""Cases: which files hold the four modalities of a patient."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fieldfare.common.errors import InputError
 
-from ..volumes.formats import ENDINGS
-from ..volumes.images import Volume, geometry_differences, read_volume, resample, suspicious_header
-
-MODALITIES = ("t1", "t1ce", "t2", "flair")
-"""T1, T1 with contrast agent, T2 and T2-FLAIR: the order of channels everywhere."""
-
-# How file names end: as up to BraTS 2022 (ID_t1ce) and from 2023 on (ID-t1c).
-_SUFFIXES = {
-    "t1": ("t1", "t1n"),
-    "t1ce": ("t1ce", "t1c"),
-    "t2": ("t2", "t2w"),
-    "flair": ("flair", "t2f"),
-}
-_MODALITY_OF = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_ENDING = re.compile(r"(?P<case>.*?)(?:^|[-_.])(?P<suffix>[a-z0-9]+)", re.IGNORECASE | re.DOTALL)
-
-WITH_SKULL = 0.6
-"""Share of voxels other than 0 above which an image holds more than a stripped brain (which fills
-14 to 18 % of BraTS' grid; images with skull and air 90 % and more)."""
-
-REFERENCES = ("t1ce", "t1", "t2", "flair")
+from ..volumes.formats import ENDINGS, ending_of, files_of
+from ..volumes.itk import is_series
+from .naming import LABELS, MODALITIES, MODALITY_OF, NUMBERS, parse
 
 
 @dataclass(frozen=True)
@@ -41,13 +18,18 @@ class Case:
 
     Attributes:
         name: of the patient or visit.
-        files: the file of each modality that there is, by its name in MODALITIES.
+        files: the file, or folder of a DICOM series, of each modality that there is, by its name in
+            MODALITIES.
         ignored: other volumes in the folder.
+        channels: where all images are in one 4D file, the modalities in its order.
+        notes: what a user should know of how they were found, a sentence each.
     """
 
     name: str
     files: dict[str, Path]
     ignored: tuple[Path, ...] = ()
+    channels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_files(
@@ -66,86 +48,108 @@ class Case:
         given = zip(MODALITIES, (t1, t1ce, t2, flair), strict=True)
         files = {name: path for name, path in given if path is not None}
         if not files:
-            raise InputError(f"no image given; name {_options(MODALITIES)}")
+            raise InputError(f"no image given; name {options(MODALITIES)}")
         seen: dict[Path, str] = {}
         for name, path in files.items():
             first = seen.setdefault(path.resolve(), name)
             if first != name:
                 raise InputError(f"{path}: given as both --{first} and --{name}; name two files")
         path = next(iter(files.values()))
-        return cls(_split(path)[0] or path.absolute().parent.name, files)
+        return cls(parse(path)[0] or path.absolute().parent.name, files)
+
+    @classmethod
+    def from_channels(cls, path: Path, channels: Sequence[str]) -> "Case":
+        """A case whose images are the channels of one 4D file, as in the Medical Decathlon.
+
+        Args:
+            channels: what each is, by any of its names in `naming.NAMES`.
+
+        Raises:
+            InputError: no such file, a name that is no modality's, or one twice.
+        """
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; --channels needs the one 4D file of a case")
+        names = tuple(MODALITY_OF.get(channel.strip().lower(), "") for channel in channels)
+        if not all(names) or len(set(names)) < len(names):
+            raise InputError(
+                f"--channels {','.join(channels)}: name each channel once, in the file's order, "
+                f"from {', '.join(MODALITIES)}"
+            )
+        stem = path.name[: len(path.name) - len(ending_of(path))]
+        return cls(stem, dict.fromkeys(names, path), channels=names)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Modalities without file."""
         return tuple(name for name in MODALITIES if name not in self.files)
 
+    @property
+    def sources(self) -> list[Path]:
+        """Every file that is read: of a pair both, of a DICOM series each slice."""
+        parts = [part for path in self.files.values() for part in files_of(path)]
+        return list(dict.fromkeys(parts))
+
     def describe(self) -> str:
         """What was found, in one line."""
-        parts = [f"{name} {path.name}" for name, path in _ordered(self.files)]
+        parts = [f"{name} {path.name}" for name, path in self.ordered()]
+        if self.channels:
+            parts = [f"{', '.join(self.channels)} in {next(iter(self.files.values())).name}"]
         if self.missing:
             parts.append(f"no {', no '.join(self.missing)}")
         if self.ignored:
             parts.append(f"ignored {_names(self.ignored)}")
         return f"{self.name}: {'; '.join(parts)}"
 
-
-class LoadedCase(NamedTuple):
-    """Images of a case on one grid.
-
-    Attributes:
-        images: (4, X, Y, Z) float32 in the order of MODALITIES, in the files' own units; zeros
-            for a missing modality.
-        present: (4,) bool, which modalities there are.
-        reference: the volume whose grid the images have, for writing results.
-        notes: what a user should know, a sentence each.
-    """
-
-    images: NDArray[np.float32]
-    present: NDArray[np.bool_]
-    reference: Volume
-    notes: list[str]
+    def ordered(self) -> list[tuple[str, Path]]:
+        """Modalities and files in the order of MODALITIES."""
+        return [(name, self.files[name]) for name in MODALITIES if name in self.files]
 
 
 def find_case(folder: Path) -> Case:
-    """Find the modalities of a case by the ends of file names.
+    """Find the modalities of a case by the ends of the names of files, or of folders of DICOM.
 
-    Both schemes of BraTS count, whatever the case of letters: ID_t1, ID_t1ce, ID_t2, ID_flair and
-    ID-t1n, ID-t1c, ID-t2w, ID-t2f, in .nii.gz, .nii or .nrrd. Other volumes, such as labels, are
-    ignored and listed.
+    All schemes of `naming` count, whatever the case of letters. Other volumes, such as labels, are
+    ignored and listed. A folder that holds only `anat`, as in BIDS, stands for that.
 
     Raises:
         InputError: no folder, no modality in it, one twice, or files of more than one case.
     """
     volumes = _volumes(folder)
-    found: dict[str, list[Path]] = {}
+    if not volumes and (folder / "anat").is_dir():
+        return find_case(folder / "anat")
+    found: dict[str, dict[int, list[Path]]] = {}
     ignored = []
     for path in volumes:
-        modality = _MODALITY_OF.get(_split(path)[1])
-        if modality:
-            found.setdefault(modality, []).append(path)
+        _, modality, rank = parse(path)
+        if modality in MODALITIES:
+            found.setdefault(modality, {}).setdefault(rank, []).append(path)
         else:
             ignored.append(path)
     if not found:
         raise InputError(
-            f"{folder}: no file name ends in {', '.join(_MODALITY_OF)}; found "
-            f"{_names(volumes) or _other(folder)}; name the files by {_options(MODALITIES)}"
+            f"{folder}: no file name ends in {', '.join(MODALITY_OF)}; found "
+            f"{_names(volumes) or _other(folder)}; name the files by {options(MODALITIES)}"
         )
+    # Of several treatments of one image the best is meant.
+    best = {modality: ranks[min(ranks)] for modality, ranks in found.items()}
+    chosen = {path for paths in best.values() for path in paths}
+    ignored += [p for ranks in found.values() for ps in ranks.values() for p in ps]
+    ignored = sorted(path for path in ignored if path not in chosen)
     # Two patients in a folder also give doubled modalities; that they are two says more.
-    cases = sorted({_split(path)[0] for paths in found.values() for path in paths})
+    cases = sorted({parse(path)[0] for path in chosen})
     if len(cases) > 1:
         raise InputError(
             f"{folder}: holds images of {len(cases)} cases ({_listed(cases)}); put each into a "
-            f"folder of its own or name the files by {_options(MODALITIES)}"
+            f"folder of its own or name the files by {options(MODALITIES)}"
         )
-    for modality, paths in found.items():
+    for modality, paths in best.items():
         if len(paths) > 1:
             raise InputError(
                 f"{folder}: {len(paths)} files of {modality}: {_names(paths)}; keep one or name "
-                f"the files by {_options(MODALITIES)}"
+                f"the files by {options(MODALITIES)}"
             )
-    files = {name: found[name][0] for name in MODALITIES if name in found}
-    return Case(cases[0] or folder.resolve().name, files, tuple(ignored))
+    files = {name: best[name][0] for name in MODALITIES if name in best}
+    return Case(cases[0] or folder.resolve().name, files, tuple(ignored), notes=_numbered(files))
 
 
 def find_labels(folder: Path) -> Path | None:
@@ -154,143 +158,49 @@ def find_labels(folder: Path) -> Path | None:
     Raises:
         InputError: no folder, or more than one such file.
     """
-    found = [path for path in _volumes(folder) if _split(path)[1] == "seg"]
+    found = [path for path in _volumes(folder) if parse(path)[1] == LABELS[0]]
     if len(found) > 1:
         raise InputError(f"{folder}: {len(found)} label files: {_names(found)}; keep one")
     return found[0] if found else None
 
 
-def load(case: Case, *, resample_to: str | None = None, allow_missing: bool = False) -> LoadedCase:
-    """Read the images of a case and check that they lie on one grid.
-
-    Args:
-        resample_to: the modality whose grid the others are put on, linearly, where theirs differs;
-            None refuses differing grids.
-        allow_missing: whether missing modalities may become zeros.
-
-    Returns:
-        The images. Their grid is that of `resample_to`, or else t1ce, t1, t2 or flair, whichever
-        there is first.
-
-    Raises:
-        InputError: a missing modality, a file that `read_volume` refuses, grids that differ, or
-            images that do not overlap.
-    """
-    if case.missing and not allow_missing:
-        wanted = ", ".join(f"{name} ({' or '.join(_SUFFIXES[name])})" for name in case.missing)
-        raise InputError(
-            f"{case.name}: {wanted} missing; found {_found(case)}; give the files by "
-            f"{_options(case.missing)} or add --allow-missing"
-        )
-    if resample_to is not None and resample_to not in case.files:
-        raise InputError(f"--resample-to {resample_to}: {case.name} has only {_found(case)}")
-    chosen = resample_to or next(name for name in REFERENCES if name in case.files)
-    volumes = {name: read_volume(path) for name, path in _ordered(case.files)}
-    reference = volumes[chosen]
-    notes = _header_notes(volumes)
-    differing = {
-        name: f"{name} differs from {chosen}: {'; '.join(differences)}"
-        for name, volume in volumes.items()
-        if (differences := geometry_differences(volume, reference))
-    }
-    if differing and resample_to is None:
-        raise InputError(
-            f"{case.name}: the images are not on one grid ({' | '.join(differing.values())}); "
-            f"register them or add --resample-to {chosen}"
-        )
-    images = np.zeros((len(MODALITIES), *reference.data.shape), np.float32)
-    unstripped = []
-    for name in list(volumes):
-        values = volumes[name].data
-        if np.count_nonzero(values) > WITH_SKULL * values.size:
-            unstripped.append(name)
-        if name in differing:
-            values = resample(volumes[name], reference).data
-            if not values.any():
-                raise InputError(f"{case.files[name]}: does not overlap ({differing[name]})")
-            notes.append(f"{differing[name]}; it was resampled linearly")
-        images[MODALITIES.index(name)] = values
-        del volumes[name]  # so that a case is hardly ever held twice
-    for name in case.missing:
-        notes.append(f"{name} is missing: zeros stand in for it and the result is less certain")
-    if unstripped:
-        notes.append(
-            f"{', '.join(unstripped)}: over {WITH_SKULL:.0%} of the voxels are not 0, so that the "
-            "skull was probably not stripped; the networks know stripped brains only"
-        )
-    present = np.array([name in case.files for name in MODALITIES])
-    return LoadedCase(images, present, reference, notes)
+def options(names: Iterable[str]) -> str:
+    """For messages: --t1, --t2."""
+    return ", ".join(f"--{name}" for name in names)
 
 
-def brain_mask(images: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where any modality is not 0, (X, Y, Z), for images (4, X, Y, Z) as `load` gives them.
-
-    Not where it is over 0: resampling leaves small negative values inside stripped brains.
-    """
-    inside: NDArray[np.bool_] = (images != 0).any(axis=0)
-    return inside
-
-
-def normalise(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give each modality mean 0 and standard deviation 1 over its voxels other than 0.
-
-    Args:
-        images: (4, X, Y, Z) in any unit, 0 outside the brain.
-
-    Returns:
-        (4, X, Y, Z) float32; voxels of 0 stay 0, and so does a missing modality.
-
-    Source: nnU-Net, Isensee et al. 2021 (doi 10.1038/s41592-020-01008-z), z-score in the mask.
-    """
-    result = np.zeros(images.shape, np.float32)
-    for image, normal in zip(images, result, strict=True):
-        inside = image != 0
-        values = image[inside]
-        if values.size and (deviation := values.std(dtype=np.float64)) > 0:
-            normal[inside] = (values - values.mean(dtype=np.float64)) / deviation
-    return result
-
-
-def _header_notes(volumes: dict[str, Volume]) -> list[str]:
-    """Suspicious headers, images with the same suspicion together."""
-    told: dict[str, list[str]] = {}
-    for name, volume in volumes.items():
-        if suspicion := suspicious_header(volume):
-            told.setdefault(suspicion, []).append(name)
-    return [f"{', '.join(names)}: {suspicion}" for suspicion, names in told.items()]
+def _numbered(files: dict[str, Path]) -> tuple[str, ...]:
+    """That numbers say little: data sets made for nnU-Net order channels as they like."""
+    named = {name: number for number, name in NUMBERS.items()}
+    told = [
+        f"{named[modality]} as {modality}"
+        for modality, path in files.items()
+        if path.name[: len(path.name) - len(ending_of(path))].endswith(named[modality])
+    ]
+    if not told:
+        return ()
+    return (
+        f"the files are only numbered: {', '.join(told)} was assumed, the order of nnU-Net's "
+        f"BraTS; name them by {options(MODALITIES)} where it is another",
+    )
 
 
 def _volumes(folder: Path) -> list[Path]:
+    """Files of images, and folders of a DICOM series that have the name of a modality."""
     if not folder.is_dir():
-        what = "is a file; give the folder that holds it" if folder.exists() else "no such folder"
+        what = "no such folder"
+        if folder.exists():
+            what = "is a file; give the folder that holds it, or --channels if it holds all images"
         raise InputError(f"{folder}: {what}")
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.name.lower().endswith(ENDINGS) and not path.name.startswith(".") and path.is_file()
+        if not path.name.startswith(".")
+        and (
+            (path.is_file() and ending_of(path))
+            or (path.is_dir() and parse(path)[1] in MODALITIES and is_series(path))
+        )
     ]
-
-
-def _split(path: Path) -> tuple[str, str]:
-    """Case and last part of a file name: `ID-t1c.nii.gz` gives ID and t1c."""
-    stem = path.name
-    for ending in ENDINGS:
-        if stem.lower().endswith(ending):
-            stem = stem[: -len(ending)]
-    match = _ENDING.fullmatch(stem)
-    return (match["case"], match["suffix"].lower()) if match else (stem, "")
-
-
-def _ordered(files: dict[str, Path]) -> list[tuple[str, Path]]:
-    return [(name, files[name]) for name in MODALITIES if name in files]
-
-
-def _found(case: Case) -> str:
-    return ", ".join(f"{name} ({path.name})" for name, path in _ordered(case.files))
-
-
-def _options(names: Iterable[str]) -> str:
-    return ", ".join(f"--{name}" for name in names)
 
 
 def _names(paths: Iterable[Path]) -> str:

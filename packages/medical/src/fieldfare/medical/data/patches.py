@@ -19,7 +19,7 @@ from fieldfare.common.files import atomic_path
 from fieldfare.common.progress import Progress
 from fieldfare.common.training import Draw
 
-from ..volumes.images import geometry_differences, read_labels, to_canonical
+from ..volumes.images import geometry_differences, read_labels, to_canonical, turn_like
 from ..volumes.resampling import resample_axes
 from .augmentation import (
     MARGIN,
@@ -30,12 +30,13 @@ from .augmentation import (
     modality_dropout,
     warp_plane,
 )
-from .cases import MODALITIES, load
+from .loading import load
+from .naming import MODALITIES
 from .preparation import prepare
 from .regions import to_regions
 from .table import LabelledCase
 
-VERSION = 1
+VERSION = 2
 """Of what `cache_cases` writes: files of another one are made anew."""
 
 SHIFT = 0.25
@@ -96,8 +97,8 @@ def load_sample(case: LabelledCase, config: InputConfig) -> Sample:
         InputError: images that `cases.load` refuses; labels that are no whole numbers, outside the
             scheme, or on another grid than the images.
     """
-    loaded = load(case.images, allow_missing=True)
-    labels = read_labels(case.labels)
+    loaded = load(case.images, allow_missing=True, force=True)
+    labels = turn_like(read_labels(case.labels), loaded.reference)
     affine = loaded.reference.affine
     if differences := geometry_differences(labels, loaded.reference):
         raise InputError(

@@ -12,10 +12,14 @@ from scipy.ndimage import binary_fill_holes
 
 from ..volumes.images import canonical_affine, from_canonical, spacing_of, to_canonical
 from ..volumes.resampling import resample_axes, resampled_shape
-from .cases import brain_mask, normalise
+from .intensities import brain_mask, normalise
 
 SLAB = 2**19
 """Voxels of the input grid onto which probabilities are brought at a time."""
+
+
+STRAY = 1e-4
+"""Share of a brain below which what lies apart from it is none of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +49,9 @@ def prepare(
 ) -> Prepared:
     """Make images ready for a network.
 
-    Each modality is brought to mean 0 and standard deviation 1 over its voxels other than 0, on the
-    grid it came on; then all are resampled. A 2D network's slices stay apart as they are where that
-    is further than `spacing`: between them there is nothing to interpolate that it would know.
+    Each modality is normalised (see `normalise`) on the grid it came on; then all are resampled. A
+    2D network's slices stay apart as they are where that is further than `spacing`: between them
+    there is nothing to interpolate that it would know.
 
     Args:
         images: (4, X, Y, Z) float32 as `cases.load` gives them.
@@ -70,12 +74,19 @@ def prepare(
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """The smallest box that holds all of a mask (X, Y, Z); the whole where the mask is empty."""
+    """The smallest box that holds a mask (X, Y, Z); the whole where the mask is empty.
+
+    What lies apart along an axis, and is less than STRAY of all, is left out: a spike in the corner
+    of an image is no brain.
+    """
     ranges = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        ends = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, mask.shape[axis])
+        counts = np.count_nonzero(mask, axis=others)
+        inside = np.flatnonzero(counts)
+        runs = np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1)
+        kept = [run for run in runs if counts[run].sum() > STRAY * counts.sum()]
+        ends = (int(kept[0][0]), int(kept[-1][-1]) + 1) if kept else (0, mask.shape[axis])
         ranges.append(slice(*ends))
     return ranges[0], ranges[1], ranges[2]
 

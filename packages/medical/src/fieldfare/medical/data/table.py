@@ -11,7 +11,8 @@ import numpy as np
 
 from fieldfare.common.errors import InputError
 
-from .cases import MODALITIES, Case, find_case, find_labels
+from .cases import Case, find_case, find_labels
+from .naming import MODALITIES
 from .regions import read_sidecar, resolve_scheme, sidecar_path
 
 SPLITS = ("train", "val", "test")

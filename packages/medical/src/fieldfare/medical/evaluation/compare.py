@@ -16,8 +16,8 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path, write_text
 
 from ..data.regions import REGIONS, to_regions
-from ..volumes.formats import ENDINGS
-from ..volumes.images import geometry_differences, read_labels
+from ..volumes.formats import ENDINGS, ending_of
+from ..volumes.images import geometry_differences, read_labels, turn_like
 from .lesions import LESION_DEFINITIONS, LesionDefinition, score_lesions
 from .metrics import DEFINITIONS, EmptyPolicy, HausdorffDefinition, dice, score
 
@@ -115,7 +115,7 @@ def evaluate_case(
 
     Args:
         predicted: labels in `scheme`, NIfTI or NRRD.
-        truth: labels on the same grid.
+        truth: labels on the same grid; their axes may run otherwise.
         scheme: what the labels mean: brats2020, brats2023 or brats2024.
         case: name for the table; the truth's own where empty.
         truth_scheme: what the labels of `truth` mean, where it is something else.
@@ -192,40 +192,60 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     return summary
 
 
-def pair_files(predicted: Path, truth: Path) -> list[tuple[Path, Path]]:
+def pair_files(
+    predicted: Path, truth: Path, *, skip_missing: bool = False
+) -> list[tuple[Path, Path]]:
     """Pairs of label files to compare: two files, or two folders with the same cases.
 
     A case is known by its file's name without `_seg` or `-seg`. In a folder of folders, as BraTS
     comes, only files with that ending count.
 
+    Args:
+        skip_missing: leave out cases without partner, as `unpaired` lists them.
+
     Raises:
-        InputError: a folder without label files, a case twice, or a case without its partner.
+        InputError: a folder without label files, a case twice, a case without its partner, or no
+            pair at all.
     """
     if not predicted.is_dir() and not truth.is_dir():
         return [(predicted, truth)]
+    ours, theirs = _both(predicted, truth)
+    pairs = [(path, theirs[name]) for name, path in ours.items() if name in theirs]
+    lonely = unpaired(predicted, truth)
+    if lonely and not (skip_missing and pairs):
+        name = case_name(lonely[0])
+        other = predicted if name in theirs else truth
+        raise InputError(
+            f"{lonely[0]}: {other} holds no labels of case {name} to compare with; complete it or "
+            "add --skip-missing"
+        )
+    return pairs
+
+
+def unpaired(predicted: Path, truth: Path) -> list[Path]:
+    """Label files of one folder whose case the other lacks; errors as of `pair_files`."""
+    if not predicted.is_dir() and not truth.is_dir():
+        return []
+    ours, theirs = _both(predicted, truth)
+    lonely = [path for name, path in ours.items() if name not in theirs]
+    return lonely + [path for name, path in theirs.items() if name not in ours]
+
+
+def _both(predicted: Path, truth: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     for folder in (predicted, truth):
         if not folder.is_dir():
             raise InputError(f"{folder}: is no folder; give two files or two folders")
-    ours, theirs = _label_files(predicted), _label_files(truth)
-    for name, path in ours.items():
-        if name not in theirs:
-            raise InputError(f"{path}: {truth} holds no labels of case {name} to compare with")
-    for name, path in theirs.items():
-        if name not in ours:
-            raise InputError(f"{path}: {predicted} holds no labels of case {name} to compare")
-    return [(path, theirs[name]) for name, path in ours.items()]
+    return _label_files(predicted), _label_files(truth)
 
 
 def case_name(path: Path) -> str:
     """Name of the case that a label file is of: `X/ID_seg.nii.gz` and `ID-seg.nii` give `ID`."""
-    name = path.name
-    for ending in ENDINGS:
-        name = name.removesuffix(ending)
+    name = path.name[: len(path.name) - len(ending_of(path))]
     return name.removesuffix("_seg").removesuffix("-seg") or path.parent.name
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
-    files = [path for path in sorted(folder.iterdir()) if path.name.endswith(ENDINGS)]
+    files = [path for path in sorted(folder.iterdir()) if ending_of(path)]
     marked = [f"{mark}seg{ending}" for mark in ("_", "-") for ending in ENDINGS]
     files += [path for path in sorted(folder.glob("*/*")) if path.name.endswith(tuple(marked))]
     if not files:
@@ -243,7 +263,8 @@ def _read_pair(
     predicted: Path, truth: Path, scheme: str, truth_scheme: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Sequence[float]]:
     """The regions of both files, (3, X, Y, Z) each, and the spacing they share."""
-    ours, theirs = read_labels(predicted), read_labels(truth)
+    theirs = read_labels(truth)
+    ours = turn_like(read_labels(predicted), theirs)
     differences = geometry_differences(ours, theirs)
     if differences:
         raise InputError(

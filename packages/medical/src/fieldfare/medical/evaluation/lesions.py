@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage, optimize, sparse
+from scipy.sparse import csgraph
 
 from .metrics import EmptyPolicy, HausdorffDefinition, Scores, joint_box, of_empty, score
 
@@ -163,20 +164,22 @@ def _brats2023(
     if dilation:
         near = ndimage.binary_dilation(wanted, structure=_NEIGHBOURS_18, iterations=dilation)
     # A component of the dilated truth is the dilation of exactly the true voxels inside it.
-    reach, groups = label_lesions(near)
+    reach, _ = label_lesions(near)
     claimed: set[int] = set()
+    places, partner_places = _places(reach), _places(predicted)
     lesions = []
-    for number in range(1, groups + 1):
-        group = reach == number
-        lesion = group & wanted
-        partners = np.setdiff1d(predicted[group], [0])
+    for number, place in enumerate(places, 1):
+        group = reach[place] == number
+        volume = np.count_nonzero(group & wanted[place]) * voxel_mm3
+        partners = np.setdiff1d(predicted[place][group], [0])
         claimed.update(partners.tolist())
-        volume = np.count_nonzero(lesion) * voxel_mm3
         if volume <= least_mm3:
             continue
         scores = Scores(0.0, BRATS2023_PENALTY_MM, 0.0)
         if partners.size:
-            scores = compare(np.isin(predicted, partners), lesion)
+            box = _around([place, *(partner_places[index - 1] for index in partners)])
+            lesion = (reach[box] == number) & wanted[box]
+            scores = compare(np.isin(predicted[box], partners), lesion)
         lesions.append(Lesion(volume, bool(partners.size), scores))
     false = count - len(claimed)
     hits = sum(lesion.found for lesion in lesions)
@@ -192,14 +195,15 @@ def _one_to_one(
     predicted, n_predicted = label_lesions(found)
     true, n_true = label_lesions(wanted)
     pairs = _best_pairs(true, n_true, predicted, n_predicted)
+    places, partner_places = _places(true), _places(predicted)
     lesions = []
-    for number in range(1, n_true + 1):
-        lesion = true == number
+    for number, place in enumerate(places, 1):
         partner = pairs.get(number)
         scores = Scores(0.0, np.nan, 0.0)
         if partner is not None:
-            scores = compare(predicted == partner, lesion)
-        volume = np.count_nonzero(lesion) * voxel_mm3
+            box = _around([place, partner_places[partner - 1]])
+            scores = compare(predicted[box] == partner, true[box] == number)
+        volume = np.count_nonzero(true[place] == number) * voxel_mm3
         lesions.append(Lesion(volume, partner is not None, scores))
     rows = [lesion.scores for lesion in lesions if lesion.found]
     if rows:
@@ -211,17 +215,42 @@ def _one_to_one(
     )
 
 
+def _places(labels: Labels) -> list[tuple[slice, ...]]:
+    """The box of each component, from number 1 on."""
+    return ndimage.find_objects(labels) if labels.size else []
+
+
+def _around(places: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """The smallest box that holds all of some boxes."""
+    axes = zip(*places, strict=True)
+    return tuple(slice(min(p.start for p in axis), max(p.stop for p in axis)) for axis in axes)
+
+
 def _best_pairs(true: Labels, n_true: int, predicted: Labels, n_predicted: int) -> dict[int, int]:
-    """The partner of each true component, for the largest sum of Dice over all pairs."""
-    overlap = np.zeros((n_true, n_predicted), dtype=np.int64)
+    """The partner of each true component, for the largest sum of Dice over all pairs.
+
+    Only components that touch can be partners. Those connected by touching are few, and a table is
+    made for each such group: one of all would have n_true x n_predicted entries.
+    """
     both = (true > 0) & (predicted > 0)
-    np.add.at(overlap, (true[both] - 1, predicted[both] - 1), 1)
-    true_sizes = np.bincount(true.ravel(), minlength=n_true + 1)[1:, None]
-    predicted_sizes = np.bincount(predicted.ravel(), minlength=n_predicted + 1)[None, 1:]
-    dice = 2 * overlap / (true_sizes + predicted_sizes)
-    rows, columns = optimize.linear_sum_assignment(dice, maximize=True)
-    return {
-        int(row) + 1: int(column) + 1
-        for row, column in zip(rows, columns, strict=True)
-        if dice[row, column] >= LEAST_DICE
-    }
+    touching = true[both].astype(np.int64) * (n_predicted + 1) + predicted[both]
+    codes, overlap = np.unique(touching, return_counts=True)
+    ours, theirs = codes // (n_predicted + 1), codes % (n_predicted + 1)
+    true_sizes = np.bincount(true.ravel(), minlength=n_true + 1)
+    predicted_sizes = np.bincount(predicted.ravel(), minlength=n_predicted + 1)
+    dice = 2 * overlap / (true_sizes[ours] + predicted_sizes[theirs])
+    side = n_true + n_predicted + 2
+    graph = sparse.coo_array((np.ones(len(codes)), (ours, n_true + 1 + theirs)), shape=(side, side))
+    _, group = csgraph.connected_components(graph, directed=False)
+    order = np.argsort(group[ours], kind="stable")
+    starts = np.flatnonzero(np.diff(group[ours][order], prepend=-1))
+    pairs = {}
+    for edges in np.split(order, starts[1:]):
+        rows, row = np.unique(ours[edges], return_inverse=True)
+        columns, column = np.unique(theirs[edges], return_inverse=True)
+        table = np.zeros((len(rows), len(columns)))
+        table[row, column] = dice[edges]
+        for i, j in zip(*optimize.linear_sum_assignment(table, maximize=True), strict=True):
+            if table[i, j] >= LEAST_DICE:
+                pairs[int(rows[i])] = int(columns[j])
+    return pairs

@@ -14,7 +14,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device, resolve_precision
 from fieldfare.common.weights import ModelCard
 
-from ..data.cases import MODALITIES
+from ..data.naming import MODALITIES
 from ..data.regions import REGIONS
 from ..networks.config import NetworkConfig
 

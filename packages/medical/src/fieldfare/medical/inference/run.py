@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a case to labels: load, prepare, plan, predict, bring back to the input grid, write."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -8,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldfare.common import windows
-from fieldfare.common.errors import InputError
+from fieldfare.common.errors import InputError, RunError
 
 from .. import __version__
-from ..data.cases import Case, load
+from ..data.cases import Case
+from ..data.doubts import doubts
+from ..data.loading import load
 from ..data.preparation import Prepared, nest, prepare, slabs, to_input_grid
 from ..data.regions import (
     POSTPROCESSING,
@@ -27,6 +28,7 @@ from ..data.regions import (
     to_labels,
     write_labels,
 )
+from ..volumes.formats import read_shape
 from ..volumes.images import Volume, write_like
 from . import memory, planning
 from .planning import InferencePlan
@@ -46,6 +48,7 @@ class InferSettings:
         postprocess: a name of `regions.POSTPROCESSING`.
         resample_to: modality on whose grid differing images are put.
         allow_missing: do without missing modalities.
+        force: take heads that are not stripped of their skull.
         max_memory: bytes to plan for, None for no limit.
         tile, overlap, batch: as for `planning.plan_case`.
         precision: auto, fp32 or bf16; auto may go down to bf16 where memory asks for it.
@@ -56,6 +59,7 @@ class InferSettings:
     postprocess: str = "none"
     resample_to: str | None = None
     allow_missing: bool = False
+    force: bool = False
     max_memory: int | None = None
     tile: int | None = None
     overlap: int | None = None
@@ -126,10 +130,15 @@ def open_case(
         )
     if settings.max_memory is not None:
         memory.return_freed_at_once()
-        needed = memory.resident() + planning.loading_bytes(_voxels(case))
+        needed = memory.resident() + planning.loading_bytes(voxels_of(case))
         if needed > settings.max_memory:
             raise planning.refusal(settings.max_memory, needed)
-    loaded = load(case, resample_to=settings.resample_to, allow_missing=settings.allow_missing)
+    loaded = load(
+        case,
+        resample_to=settings.resample_to,
+        allow_missing=settings.allow_missing,
+        force=settings.force,
+    )
     config, reference = predictor.config, loaded.reference
     prepared = prepare(loaded.images, reference.affine, config.spacing, ndim=predictor.ndim)
     stand_in = np.broadcast_to(np.uint8(0), reference.data.shape)
@@ -138,22 +147,16 @@ def open_case(
         prepared,
         replace(reference, data=stand_in),
         loaded.images if keep_images else None,
-        loaded.notes,
+        [*loaded.notes, *doubts(prepared, case.missing)],
     )
 
 
-def _voxels(case: Case) -> int:
+def voxels_of(case: Case) -> int:
     """Of the largest image, by the headers; 0 where they cannot be read: `load` says why."""
     most = 0
-    for path in case.files.values():
-        try:
-            if path.name.lower().endswith(".nrrd"):
-                shape = nrrd.read_header(str(path))["sizes"]
-            else:
-                shape = nib.load(path).shape  # type: ignore[attr-defined]
-            most = max(most, math.prod(int(length) for length in shape))
-        except Exception:
-            continue
+    for path in set(case.files.values()):
+        with contextlib.suppress(InputError):
+            most = max(most, math.prod(read_shape(path)[:3]))
     return most
 
 
@@ -196,6 +199,9 @@ def predict(
 
     Returns:
         Nested probabilities of WT, TC, ET, (3, x, y, z) in the accumulator of the plan.
+
+    Raises:
+        RunError: the network gives NaN.
     """
     images = prepared.images
     size = images.shape[1:]
@@ -215,6 +221,8 @@ def predict(
         return tile
 
     def write(row: int, block: NDArray[np.float32]) -> None:
+        if not np.isfinite(block).all():
+            raise RunError("the network gave NaN for finite images; its weights are damaged")
         result[:, row : row + block.shape[1]] = block
 
     windows.stream(

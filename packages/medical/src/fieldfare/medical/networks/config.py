@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..data.cases import MODALITIES
+from ..data.naming import MODALITIES
 from ..data.regions import REGIONS
 
 ARCHITECTURES = ("reversible_unet", "resunet_aspp")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.cases import MODALITIES
+from ..data.naming import MODALITIES
 from .anatomy import Anatomy
 from .lesions import Tumour
 from .mimics import Mimics

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.cases import MODALITIES
+from ..data.naming import MODALITIES
 from ..data.regions import write_sidecar
 from ..volumes.images import Volume, write_like
 from .anatomy import Pose, grid_shape, load_atlas, make_anatomy

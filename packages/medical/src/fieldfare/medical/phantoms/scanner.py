@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..data.cases import MODALITIES
+from ..data.naming import MODALITIES
 from .anatomy import Anatomy
 from .noise import Field, Grid
 

@@ -23,6 +23,7 @@ from fieldfare.common.report import data_uri, render, versions
 from fieldfare.common.weights import ModelCard
 
 from ..data.regions import SCHEMES, region_labels, scheme_labels
+from ..inference.run import Segmentation
 from ..volumes.images import spacing_of
 from . import pictures, viewing
 from .findings import DOUBT, SMALL_ML, in_words, measure
@@ -137,6 +138,43 @@ def write_png(
     picture = Image.fromarray(pictures.draw_overview(make_scene(images, seg, affine, scheme)))
     with atomic_path(path) as temporary:
         picture.convert("RGB").save(temporary, format="PNG")
+
+
+def write_pictures(
+    images: NDArray[np.float32] | None,
+    result: Segmentation,
+    *,
+    report: Path | None,
+    png: Path | None,
+    facts: Mapping[str, Any],
+    card: ModelCard,
+    warnings: Sequence[str],
+    viewer: bool,
+) -> list[Path]:
+    """Write what was asked for of a case that was segmented; the rest as of `write_report`.
+
+    Args:
+        images: of the case; may be None where nothing was asked for.
+    """
+    common: dict[str, Any] = {
+        "images": images,
+        "seg": result.labels,
+        "affine": result.reference.affine,
+        "scheme": result.scheme,
+    }
+    if report is not None:
+        write_report(
+            report,
+            **common,
+            probabilities=result.probabilities,
+            facts=facts,
+            card=card,
+            warnings=warnings,
+            viewer=viewer,
+        )
+    if png is not None:
+        write_png(png, **common)
+    return [path for path in (report, png) if path is not None]
 
 
 def _ml(value: float) -> str:

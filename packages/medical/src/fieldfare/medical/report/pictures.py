@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from ..data.cases import MODALITIES
+from ..data.naming import MODALITIES
 from ..data.regions import REGIONS
 from .findings import binary_entropy
 from .scene import Scene

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.cases import MODALITIES, brain_mask
+from ..data.intensities import brain_mask
+from ..data.naming import MODALITIES
 from ..data.regions import to_regions
 from ..evaluation.metrics import joint_box
 from ..volumes.images import canonical_affine, spacing_of, to_canonical

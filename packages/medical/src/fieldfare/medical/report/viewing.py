@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.cases import MODALITIES
+from ..data.naming import MODALITIES
 from ..data.regions import scheme_labels
 from ..volumes.images import Volume, resample
 from .pictures import LABEL_COLOURS, TITLES

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes: reading and writing NIfTI and NRRD, where they lie in the world, orientation.
+"""Volumes: reading and writing them, where they lie in the world, orientation.
 
 World coordinates are those of NIfTI everywhere: mm, x to the right, y to the front, z up (RAS+).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
-from .formats import ENDINGS, Array, Header, numbers, read_file, write_file
+from .formats import WRITTEN, Array, Header, numbers, read_file, write_file
 
 CANONICAL = ("L", "P", "S")
 """Towards what the axes run in the arrays networks see: that of BraTS' own files."""
@@ -33,13 +33,6 @@ GRID_TOLERANCE = 0.1
 
 DIRECTION_TOLERANCE, SPACING_TOLERANCE = 0.1, 0.001
 """Degrees, mm: smaller parts of a difference are not named."""
-
-FAR = 100.0
-"""Mm from the world's origin to the field of view that `suspicious_header` bears."""
-
-
-_BRATS_ORIGIN = (0.0, 239.0, 0.0)
-"""Of the first voxel in the SRI24 space of BraTS, whose axes run LPS, 240x240x155 of 1 mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,25 +75,48 @@ def read_volume(path: Path) -> Volume:
     """Read an image.
 
     Args:
-        path: .nii, .nii.gz (NIfTI-1 or -2) or .nrrd; one image of three axes.
+        path: of a format in `formats.ENDINGS`, or a folder of one DICOM series; one image of three
+            axes.
 
     Returns:
-        The volume; its data are float32 with the header's scaling applied.
+        The volume; its data are float32 with the header's scaling applied. Some may be NaN, as
+        programs mark what is no brain.
 
     Raises:
         InputError: missing, no such format, truncated or damaged, 2D, 4D, colours, a grid that is
-            none, NaN or infinity, or the same value everywhere.
+            none, infinity, or the same value everywhere.
     """
-    volume = _read(path)
+    return _as_image(_read(path))
+
+
+def read_channels(path: Path, count: int) -> list[Volume]:
+    """Read the images of one 4D file, its last axis; errors as of `read_volume`.
+
+    Raises:
+        InputError: another number of images than `count`.
+    """
+    data, affine, header = read_file(path)
+    found = data.shape[3] if data.ndim == 4 else 1
+    if data.ndim != 4 or found != count:
+        raise InputError(
+            f"{path}: holds {found} images ({numbers(data.shape)}), --channels names {count}; name "
+            "one for each"
+        )
+    whole = _check(Volume(data[..., 0], affine, header, path))
+    return [_as_image(replace(whole, data=data[..., channel])) for channel in range(count)]
+
+
+def _as_image(volume: Volume) -> Volume:
+    """In float32, checked to hold an image."""
     with np.errstate(over="ignore"):
         data = np.asarray(volume.data, np.float32)
-    bad = data.size - np.count_nonzero(np.isfinite(data))
-    if bad:
-        raise InputError(f"{path}: {bad} voxels are NaN or infinite; set them to 0 first")
-    low, high = float(data.min()), float(data.max())
-    if low == high:
-        raise InputError(f"{path}: every voxel is {low:g}; there is no image in it")
-    return Volume(data, volume.affine, volume.header, path)
+    low, high = float(np.fmin.reduce(data, axis=None)), float(np.fmax.reduce(data, axis=None))
+    if not low < high:
+        raise InputError(f"{volume.path}: every voxel is {low:g}; there is no image in it")
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = np.count_nonzero(np.isinf(data))
+        raise InputError(f"{volume.path}: {bad} voxels are infinite; set them to 0 first")
+    return replace(volume, data=data)
 
 
 def read_labels(path: Path) -> Volume:
@@ -130,22 +146,29 @@ def read_labels(path: Path) -> Volume:
 def _read(path: Path) -> Volume:
     """Values as they are stored, scaled; the checks that images and labels share."""
     data, affine, header = read_file(path)
-    if data.dtype.kind not in "iufb":
-        raise InputError(f"{path}: holds colours or complex numbers; give one grey image")
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     size = numbers(data.shape)
     if data.ndim > 3:
         raise InputError(
             f"{path}: is {data.ndim}D ({size}), {math.prod(data.shape[3:])} images where one is "
-            "wanted; split it into one file for each modality"
+            "wanted; say what its channels are by --channels, or split it into one file for each "
+            "modality"
         )
     if data.ndim < 3 or min(data.shape) < 2:
         raise InputError(f"{path}: is no volume ({size}) but 2D; give three axes of slices")
+    return _check(Volume(data, affine, header, path))
+
+
+def _check(volume: Volume) -> Volume:
+    """Values that are numbers on a grid that is one, or refused."""
+    path, affine = volume.path, volume.affine
+    if volume.data.dtype.kind not in "iufb":
+        raise InputError(f"{path}: holds colours or complex numbers; give one grey image")
     # The comparison is False for NaN.
     if not np.abs(affine).max() < 1e6 or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise InputError(f"{path}: its header gives no usable grid (affine); mend it")
-    return Volume(data, affine, header, path)
+    return volume
 
 
 def write_like(path: Path, data: Array, reference: Volume, dtype: DTypeLike = np.uint8) -> None:
@@ -168,12 +191,12 @@ def write_like(path: Path, data: Array, reference: Volume, dtype: DTypeLike = np
     if data.shape[-3:] != reference.data.shape or data.ndim not in (3, 4):
         raise ValueError(f"data of shape {data.shape} on a grid of {reference.data.shape}")
     name = path.name.lower()
-    if not name.endswith(ENDINGS) or (data.ndim == 4 and name.endswith(".nrrd")):
-        endings = ENDINGS if data.ndim == 3 else ENDINGS[:2]
+    if not name.endswith(WRITTEN) or (data.ndim == 4 and name.endswith(".nrrd")):
+        endings = WRITTEN if data.ndim == 3 else WRITTEN[:2]
         raise InputError(f"{path}: cannot be written; give a name in {', '.join(endings)}")
     values = np.moveaxis(data, 0, -1) if data.ndim == 4 else data
     values = _cast(values, np.dtype(dtype))
-    ending = next(ending for ending in ENDINGS if name.endswith(ending))
+    ending = next(ending for ending in WRITTEN if name.endswith(ending))
     with atomic_path(path) as temporary:
         write_file(temporary, values, reference.affine, reference.header, ending)
 
@@ -215,6 +238,11 @@ def geometry_differences(a: Volume, b: Volume) -> list[str]:
         differences.append(f"origin ({first}) against ({second}) mm")
     differences.append(f"corners up to {apart:.3g} mm apart, {allowed:.2g} mm allowed")
     return differences
+
+
+def corners_of(volume: Volume) -> NDArray[np.float64]:
+    """World mm of the eight corner voxels, (8, 3)."""
+    return _world(volume.affine, _corners(volume.data.shape))
 
 
 def _corners(shape: Sequence[int]) -> NDArray[np.float64]:
@@ -261,6 +289,22 @@ def resample(volume: Volume, to: Volume, order: int = 1) -> Volume:
     return Volume(data, to.affine, to.header, volume.path)
 
 
+def turn_like(volume: Volume, to: Volume) -> Volume:
+    """Turn a volume's axes so that they run as those of another; no value changes.
+
+    Where both are one grid in the world, the result has the other's affine and header; else it is
+    the volume as it came.
+    """
+    turn = io_orientation(np.linalg.inv(to.affine) @ volume.affine)
+    if np.isnan(turn).any():
+        return volume
+    affine = np.asarray(volume.affine @ inv_ornt_aff(turn, volume.data.shape), np.float64)
+    turned = Volume(nib.apply_orientation(volume.data, turn), affine, to.header, volume.path)
+    if geometry_differences(turned, to):
+        return volume
+    return replace(turned, affine=to.affine)
+
+
 def to_canonical(data: Array, affine: NDArray[np.float64]) -> Array:
     """Turn axes so that they run as CANONICAL, to the nearest; no value changes.
 
@@ -297,58 +341,3 @@ def _turn(affine: NDArray[np.float64]) -> tuple[list[int], list[bool]]:
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL))
     order = [int(axis) for axis in np.argsort(turn[:, 0])]
     return order, [bool(turn[axis, 1] < 0) for axis in order]
-
-
-def suspicious_header(volume: Volume) -> str | None:
-    """Say in one sentence why a header is not to be trusted; None where nothing tells against it.
-
-    A scanner's origin is its isocentre and an atlas' lies in or beside the head, so that the field
-    of view of any head holds the world's origin or comes near it (the corner of BraTS' own grid
-    touches it). A header that puts the image over FAR mm away has lost its origin or the signs of
-    its axes. Other signs: neither sform nor qform is set, the two disagree, the axes' lengths
-    contradict the voxel size of the header, or a voxel is no size for a head.
-    """
-    ends = _world(volume.affine, _corners(volume.data.shape))
-    low, high = ends.min(axis=0), ends.max(axis=0)
-    distance = float(np.linalg.norm(np.maximum(0, np.maximum(low, -high))))
-    if distance > FAR:
-        spans = (f"{axis} {a:.0f}..{b:.0f}" for axis, a, b in zip("xyz", low, high, strict=True))
-        kept = volume.orientation != "LPS" and np.allclose(volume.affine[:3, 3], _BRATS_ORIGIN)
-        cause = (
-            f"the origin is that of BraTS' LPS grid, kept when the axes became {volume.orientation}"
-            if kept
-            else "origin or signs of the axes were probably lost"
-        )
-        return (
-            f"the header puts the image at {', '.join(spans)} mm ({volume.orientation}), "
-            f"{distance:.0f} mm from the world's origin, where no scanner or atlas has a head: "
-            f"{cause}; check which side is left, and expect it elsewhere beside other images"
-        )
-    if not 0.1 < min(volume.spacing) <= max(volume.spacing) < 20:
-        return f"a voxel of {numbers(volume.spacing)} mm is no size for a head: units may be wrong"
-    header = volume.header
-    return _suspicious_nifti(volume, header) if isinstance(header, nib.Nifti1Header) else None
-
-
-def _suspicious_nifti(volume: Volume, header: nib.Nifti1Header) -> str | None:
-    sform = header.get_sform(coded=True)[0]
-    try:
-        qform = header.get_qform(coded=True)[0]
-    except ValueError:
-        return "the header's qform is no rotation: programs that prefer it show the image elsewhere"
-    if qform is None and sform is None:
-        return (
-            "the header sets neither sform nor qform: orientation and position are a guess "
-            f"({volume.orientation}), so left and right may be swapped"
-        )
-    sized = np.asarray(header.get_zooms()[:3], np.float64)
-    if np.abs(sized / volume.spacing - 1).max() > 0.01:
-        sizes = f"{numbers(sized.tolist())} against {numbers(volume.spacing)} mm"
-        return f"the header contradicts itself on the size of a voxel: pixdim and affine, {sizes}"
-    if qform is not None and sform is not None:
-        differences = geometry_differences(
-            *(Volume(volume.data, np.asarray(form, np.float64)) for form in (qform, sform))
-        )
-        if differences:
-            return f"qform and sform of the header disagree: {'; '.join(differences)}"
-    return None
