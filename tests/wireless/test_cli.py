@@ -167,7 +167,8 @@ def test_info_tells_channels_from_networks(channels, networks):
 H = np.ones((2, 3, 4), np.complex64) + np.eye(3, 4)
 BAD = {
     "NaN": ({"H": H * np.nan}, "not finite"),
-    "zero row": ({"H": H * np.array([1, 0, 1])[:, None]}, "all zeros"),
+    "negative weight": ({"H": H, "weights": np.array([1.0, -1.0, 1.0])}, "not be negative"),
+    "mistyped": ({"H": H, "Weights": np.ones(3)}, "is it weights?"),
     "real": ({"H": H.real}, "complex64"),
     "shape": ({"H": H[0, 0]}, "(B, K, N)"),
     "power": ({"H": H, "power": 0.0}, "must be positive"),
@@ -230,7 +231,7 @@ def test_a_trained_model_has_its_card_and_goes_into_infer(command, channels, net
 def test_bench_times_every_method():
     options = ("--sizes", "3x2", "--repeats", 2, "--json")
     found = json.loads(run("precode", "bench", *options, "--batches", "1,3").stdout)
-    assert {row["method"] for row in found["rows"]} == {"mrt", "rzf", "wmmse", "icgnn"}
+    assert {row["method"] for row in found["rows"]} == {"mrt", "rzf", "greedy", "wmmse", "icgnn"}
     assert all(row["p50_us"] > 0 and row["real_macs"] > 0 for row in found["rows"])
     found = json.loads(run("power", "bench", *options, "--no-socp").stdout)
     assert {row["method"] for row in found["rows"]} >= {"equal", "icgnn", "max-min-gradient"}

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from fieldfare.common.errors import InputError
+from fieldfare.wireless.channels.arrays import write_arrays
 from fieldfare.wireless.channels.drops import draw_networks
 from fieldfare.wireless.channels.files import (
     ChannelFile,
     read_channels,
     read_network,
-    write_arrays,
     write_channels,
     write_network,
 )
@@ -79,11 +79,10 @@ def test_shared_reference_is_readable(reference: Path) -> None:
         ({"H": None}, r"no H \(it holds noise_power, power\); add it"),
         ({"noise_power": None}, "no noise_power"),
         ({"H": H.real}, "H is float32; make it complex64 or complex128"),
-        ({"H": H[0, 0]}, r"H has shape \(4,\); make it \(B, K, N\)"),
+        ({"H": H[0, 0]}, r"H has shape \(4,\); make it \(K, N\), \(B, K, N\)"),
         ({"H": H[:0]}, r"H has shape \(0, 3, 4\)"),
         ({"H": changed(H, (2, 1, 0), np.nan)}, r"H\[2, 1, 0\] is not finite"),
         ({"H": changed(H, (2, 1, 3), 1j * np.inf)}, r"H\[2, 1, 3\] is not finite"),
-        ({"H": changed(H, (4, 2), 0)}, r"H\[4, 2\] is all zeros"),
         ({"H": changed(H, (4, 2), 1e-30)}, r"H\[4, 2\] squared leaves the range of complex64"),
         ({"H": changed(H, (4, 2), 1e30)}, r"H\[4, 2\] squared leaves the range of complex64"),
         ({"power": 0.0}, "power is 0; it must be positive"),
@@ -93,7 +92,7 @@ def test_shared_reference_is_readable(reference: Path) -> None:
         ({"noise_power": np.ones(4)}, r"noise_power has shape \(4,\); it must fit \(5,\)"),
         ({"power": np.array("much")}, "power is <U4; make it a real number"),
         ({"weights": np.ones((5, 4))}, r"weights has shape \(5, 4\); it must fit \(5, 3\)"),
-        ({"weights": np.array([1.0, 0, 1])}, "weights is 0; it must be positive"),
+        ({"weights": np.array([1.0, -1, 1])}, "weights is -1; it must not be negative"),
         ({"H_true": H[:, :2]}, r"H_true has shape \(5, 2, 4\) but H \(5, 3, 4\)"),
         ({"H": np.array([[{"a": 1}]], dtype=object)}, "holds Python objects, which are never"),
     ],
@@ -129,7 +128,8 @@ def test_defaults_of_a_network(tmp_path: Path) -> None:
         ({"beta": BETA.astype(int)}, "beta is int64; make it float32 or float64"),
         ({"gamma": BETA[..., :3] / 2}, r"gamma has shape \(2, 3, 3\) but beta \(2, 3, 4\)"),
         ({"gamma": 2 * BETA}, "gamma exceeds beta"),
-        ({"gamma": 0 * BETA}, "gamma must be positive everywhere"),
+        ({"gamma": 0 * BETA}, "no access point serves user 0; let one serve every user that has"),
+        ({"gamma": changed(BETA, (0, 1, 2), -1)}, r"gamma\[0, 1, 2\] is negative"),
         ({"beta": changed(BETA, (1, 2, 3), np.inf)}, r"beta\[1, 2, 3\] is not finite"),
         ({"power": 0}, "power is 0; it must be positive"),
         ({"power": np.ones(3)}, r"power has shape \(3,\); it must fit \(2, 4\)"),
@@ -153,10 +153,10 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_channels(path)
     path.write_bytes(pickle.dumps(CHANNELS))
-    with pytest.raises(InputError, match="not an npz file"):
+    with pytest.raises(InputError, match="not an npz or MATLAB file"):
         read_channels(path)
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="not an npz file"):
+    with pytest.raises(InputError, match="not an npz or MATLAB file"):
         read_channels(path)
 
 

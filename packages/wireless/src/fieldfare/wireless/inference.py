@@ -19,7 +19,8 @@ from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import locate
 
 from . import __version__
-from .channels.files import check_name, write_arrays
+from .channels.arrays import write_arrays
+from .channels.files import check_name
 from .options import LEARNED, InferOptions
 
 LEAST_S, MOST_S = 0.2, 1.0
@@ -75,10 +76,12 @@ def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> 
         SystemExit: some of many failed.
     """
     if len(inputs) > 1 or options.output.is_dir():
+        outputs = {path: options.output / f"{path.stem}_{task.result}.npz" for path in inputs}
+        _check_no_input(inputs, list(outputs.values()))
         infer_many(
             inputs,
             partial(_make_worker, task),
-            lambda path: (options.output / f"{path.stem}_{task.result}.npz",),
+            lambda path: (outputs[path],),
             options,
             settings=_settings(options, task),
             noun=task.noun,
@@ -98,6 +101,12 @@ def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> 
         console.say(result.note, quiet=options.quiet)
     found = {"output": options.output, "method": options.method, **result.numbers}
     console.emit(found, as_json=options.as_json, text=f"{result.text}\n{options.output}")
+
+
+def _check_no_input(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    for output in outputs:
+        if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
+            raise InputError(f"{output}: is an input; choose another folder")
 
 
 def _make_worker(task: Task[Stored]) -> batch.Process:

@@ -9,7 +9,7 @@ from ..networks.models import load_power_network
 from ..networks.power import allocate
 from ..options import LEARNED
 from ..signals.cell_free import CellFree
-from .methods import Allocation, baseline, in_batches
+from .methods import Allocation, baseline, for_reached, in_batches
 from .options import AllocationOptions
 
 
@@ -31,6 +31,8 @@ def find_allocation(method: str, model: str, options: AllocationOptions) -> Allo
     Raises:
         InputError: no such method, model or device, or what it needs is not installed.
     """
-    if method != LEARNED:
-        return in_batches(baseline(method), options.batch)
-    return in_batches(load_allocation(model, device=options.device), options.batch)
+    if method == LEARNED:
+        found = load_allocation(model, device=options.device)
+    else:
+        found = baseline(method)
+    return in_batches(for_reached(found), options.batch)

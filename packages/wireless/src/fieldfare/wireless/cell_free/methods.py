@@ -45,6 +45,38 @@ def batched(network: CellFree) -> CellFree:
     return network if network.beta.ndim == 3 else network.map(lambda tensor: tensor.unsqueeze(0))
 
 
+def for_reached(allocation: Allocation) -> Allocation:
+    """The allocation on users that some access point reaches; the others get no power.
+
+    A user without any gain is as if it were not there.
+    """
+
+    def allocate(network: CellFree) -> Tensor:
+        reached = network.serving.any(-1)
+        if bool(reached.all()):
+            return allocation(network)
+        mu = torch.zeros_like(network.beta)
+        counts = reached.sum(-1)
+        for count in counts.unique().tolist():
+            if not count:
+                continue
+            rows = (counts == count).nonzero()[:, 0]
+            users = reached[rows].nonzero()[:, 1].reshape(-1, count)
+            pick = (rows.unsqueeze(-1), users)
+            part = CellFree(
+                network.beta[pick],
+                network.gamma[pick],
+                network.power[rows],
+                network.antennas[rows],
+                network.serving[pick],
+                None if network.pilots is None else network.pilots[pick],
+            )
+            mu[pick] = allocation(part).to(mu.dtype)
+        return mu
+
+    return allocate
+
+
 def in_batches(allocation: Allocation, batch: int) -> Allocation:
     """The allocation on at most `batch` networks at a time, so that memory stays bounded."""
 

@@ -1,47 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channels and cell-free networks in npz files, checked on the way in.
+"""Channels and cell-free networks in npz and MATLAB files, checked on the way in.
 
 A file of channels holds
     H            (K, N), (B, K, N) or (B, F, K, N) complex: B channels, F tones, K users, N
-                 antennas; row k as used in y_k = H[k] W s
-    noise_power  positive, of every user; a number or broadcastable to H's leading dimensions
-    power        positive, total transmit power, likewise
-    weights      optional, positive, of the users; broadcastable to (..., K)
+                 antennas; row k as used in y_k = H[k] W s; or what `layouts` reads
+    noise_power  positive; a number, of every channel (shape of H's leading dimensions), or of
+                 every user (..., K)
+    power        positive, total transmit power; a number, or of every channel
+    weights      optional, of the users, at least 0; broadcastable to (..., K)
     H_true       optional, shape of H: the channel of which H is the estimate
 
 and a file of cell-free networks
-    beta, gamma  (K, L) or (B, K, L): gain and mean square of its estimate, over the noise
+    beta, gamma  (K, L) or (B, K, L): gain and mean square of its estimate, over the noise, or in
+                 the unit of noise_power
+    noise_power  optional; a number, of every network (B), or of every user (..., K)
     power        positive, limit of every access point; a number or broadcastable to (..., L)
     antennas     positive whole number, of every access point, likewise
     serving      optional, (..., K, L) bool: who serves whom; all serve all without it
     pilots       optional, (..., K) whole numbers: users with equal numbers share a pilot
 
-Power and noise share one unit. Pickles are never loaded.
+Power and noise share one unit. Pickles are never loaded, and arrays of other names never read.
 """
 
-import zipfile
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.files import atomic_path
 
 from ..signals.cell_free import CellFree, cell_free
+from . import checks
+from .arrays import ArrayFile, open_arrays, write_arrays
+from .layouts import find_channel
 
-Arrays = dict[str, np.ndarray]
+CHANNEL_NAMES = ("H", "noise_power", "power", "weights", "H_true")
+NETWORK_NAMES = ("beta", "gamma", "noise_power", "power", "antennas", "serving", "pilots")
+
+LEAST_SNR = 1e-6
+"""What all access points together give the best user at least: below it a unit is wrong."""
 
 
 class ChannelFile(NamedTuple):
     """What a file of channels holds.
 
     H and H_true are complex64 or complex128, the others real of the same precision; noise_power
-    and power broadcast over H's leading dimensions.
+    and power broadcast over H's leading dimensions. Noise that differs from user to user is in H:
+    its rows are over the root of their noise then, and noise_power is 1.
     """
 
     H: Tensor
@@ -57,31 +64,33 @@ def read_channels(
     """Read channels; a noise_power or power given here replaces the file's.
 
     Raises:
-        InputError: no such file; not an npz of plain arrays; H missing, of another shape or type,
-            with NaN, infinity or a user without channel; noise or power missing or not positive.
+        InputError: no such file; not one of plain arrays; H missing, of another shape or type,
+            with NaN or infinity; noise or power missing or not positive; a name mistyped.
     """
-    arrays = read_arrays(path)
-    H = _channel(path, "H", arrays)
-    real = H.real.dtype
-    leading = H.shape[:-2]
-    if noise_power is not None:
-        arrays["noise_power"] = np.asarray(noise_power)
-    if power is not None:
-        arrays["power"] = np.asarray(power)
-    levels = {
-        name: _positive(path, name, arrays, leading, real) for name in ("noise_power", "power")
-    }
-    weights = H_true = None
-    if "weights" in arrays:
-        weights = _positive(path, "weights", arrays, H.shape[:-1], real)
-    if "H_true" in arrays:
-        H_true = _channel(path, "H_true", arrays)
-        if H_true.shape != H.shape:
+    file = _opened(path, {"noise_power": noise_power, "power": power})
+    found = find_channel(file)
+    checks.check_names(file, [name for name in CHANNEL_NAMES if found is None or name != "H"])
+    name, array = ("H", checks.present(file, "H")) if found is None else found
+    H = _channel(path, name, array)
+    truth = None
+    if "H_true" in file:
+        truth = _channel(path, "H_true", file["H_true"])
+        if truth.shape != H.shape:
             raise InputError(
-                f"{path}: H_true has shape {tuple(H_true.shape)} but H {tuple(H.shape)};"
+                f"{path}: H_true has shape {tuple(truth.shape)} but H {tuple(H.shape)};"
                 " give both the same"
             )
-    return ChannelFile(H, levels["noise_power"], levels["power"], weights, H_true)
+    leading, users, real = H.shape[:-2], H.shape[-2], H.real.dtype
+    noise = _noise(file, leading, users, real)
+    if noise.ndim > len(leading):
+        root = noise.double().sqrt().unsqueeze(-1)
+        H, truth = (H / root).to(H.dtype), None if truth is None else (truth / root).to(H.dtype)
+        noise = torch.ones((), dtype=real)
+    limit = checks.positive(file, "power", leading, real)
+    weights = None
+    if "weights" in file:
+        weights = checks.positive(file, "weights", (*leading, users), real, zero=True)
+    return ChannelFile(H, noise, limit, weights, truth)
 
 
 def read_network(
@@ -90,38 +99,49 @@ def read_network(
     """Read cell-free networks; a power or antennas given here replaces the file's.
 
     Returns:
-        Tensors of the precision of beta; antennas 1 where neither says.
+        Tensors of the precision of beta, over the noise; antennas 1 where neither says. Pairs
+        without gain are not served.
 
     Raises:
-        InputError: as `read_channels`, or no access point serves some user.
+        InputError: as `read_channels`, or no access point serves some user that has gains.
     """
-    arrays = read_arrays(path)
-    if power is not None:
-        arrays["power"] = np.asarray(power)
-    if antennas is not None:
-        arrays["antennas"] = np.asarray(antennas)
-    arrays.setdefault("antennas", np.asarray(1))
-    beta = _gains(path, "beta", arrays)
-    gamma = _gains(path, "gamma", arrays).to(beta.dtype)
+    file = _opened(path, {"power": power, "antennas": antennas})
+    checks.check_names(file, NETWORK_NAMES)
+    beta, gamma = (_gains(file, name) for name in ("beta", "gamma"))
     if gamma.shape != beta.shape:
         raise InputError(
-            f"{path}: gamma has shape {tuple(gamma.shape)} but beta {tuple(beta.shape)};"
-            " give both the same"
+            f"{path}: gamma has shape {gamma.shape} but beta {beta.shape}; give both the same"
         )
-    if bool((gamma > beta * (1 + 1e-5)).any()):
+    if (gamma > beta * (1 + 1e-5)).any():
         raise InputError(f"{path}: gamma exceeds beta; an estimate cannot be stronger than truth")
+    real = torch.float32 if beta.dtype.itemsize <= 4 else torch.float64
+    beta, gamma = beta.astype(np.float64), gamma.astype(np.float64)
+    if "noise_power" in file:
+        noise = _noise(file, beta.shape[:-2], beta.shape[-2], torch.float64).numpy()
+        noise = noise[..., None] if noise.ndim == beta.ndim - 1 else noise[..., None, None]
+        beta, gamma = beta / noise, gamma / noise
+    if "antennas" not in file:
+        file.replace("antennas", 1)
     aps = beta.shape[:-2] + beta.shape[-1:]
-    limit = _positive(path, "power", arrays, aps, beta.dtype)
-    count = _positive(path, "antennas", arrays, aps, beta.dtype)
+    limit = checks.positive(file, "power", aps, real)
+    count = checks.positive(file, "antennas", aps, real)
     if bool((count != count.round()).any()):
         raise InputError(f"{path}: antennas must be whole numbers")
-    serving = pilots = None
-    if "serving" in arrays:
-        serving = _typed(path, "serving", arrays, "b", beta.shape, "true or false")
-    if "pilots" in arrays:
-        pilots = _typed(path, "pilots", arrays, "iu", beta.shape[:-1], "whole numbers").long()
+    strongest = (beta * (limit.numpy()[..., None, :] if limit.ndim else float(limit))).sum(-1)
+    if strongest.max() < LEAST_SNR:
+        raise InputError(
+            f"{path}: beta times power is {strongest.max():.1g} at best; divide the gains by the"
+            " noise, or add noise_power"
+        )
+    serving = torch.from_numpy((beta > 0) & (gamma > 0))
+    if "serving" in file:
+        serving = serving & checks.whole(file, "serving", beta.shape, "b", "true or false")
+    pilots = None
+    if "pilots" in file:
+        pilots = checks.whole(file, "pilots", beta.shape[:-1], "iu", "whole numbers")
+    b, g = (torch.from_numpy(part).to(real) for part in (beta, gamma))
     try:
-        return cell_free(beta, gamma, limit, count, serving, pilots)
+        return cell_free(b, g, limit, count, serving, pilots)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -142,134 +162,54 @@ def write_network(path: Path, network: CellFree) -> None:
     write_arrays(path, network._asdict())
 
 
-def read_arrays(path: Path) -> Arrays:
-    """All arrays of an npz file, none of them a pickle.
-
-    Raises:
-        InputError: no such file, not an npz, damaged, or with object arrays.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):  # a bare pickle or npy would go through np.load as well
-        raise InputError(f"{path}: not an npz file; write it with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise InputError(
-                f"{path}: holds Python objects, which are never loaded; save plain arrays"
-            ) from None
-        raise InputError(f"{path}: damaged npz file; write it again") from None
-    except MemoryError:
-        raise InputError(f"{path}: its arrays do not fit into memory; split the file") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, RuntimeError):
-        raise InputError(f"{path}: damaged npz file; write it again") from None
-    return arrays
+def _opened(path: Path, given: dict[str, float | None]) -> ArrayFile:
+    file = open_arrays(path)
+    for name, value in given.items():
+        if value is not None:
+            file.replace(name, value)
+    return file
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Tensor | np.ndarray | float | None]) -> None:
-    """Write an npz file atomically; entries that are None are left out."""
-    plain: dict[str, Any] = {
-        name: array.detach().cpu().contiguous().numpy() if isinstance(array, Tensor) else array
-        for name, array in arrays.items()
-        if array is not None
-    }
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:  # savez would add .npz
-        np.savez(file, **plain)
-
-
-def _channel(path: Path, name: str, arrays: Arrays) -> Tensor:
-    array = _present(path, name, arrays)
+def _channel(path: Path, name: str, array: np.ndarray) -> Tensor:
     if array.dtype.kind != "c":
         raise InputError(f"{path}: {name} is {array.dtype}; make it complex64 or complex128")
     if not 2 <= array.ndim <= 4 or 0 in array.shape:
         raise InputError(
-            f"{path}: {name} has shape {array.shape}; make it (B, K, N) or (B, F, K, N), not empty"
+            f"{path}: {name} has shape {array.shape}; make it (K, N), (B, K, N) or (B, F, K, N),"
+            " or Sionna's seven axes; not empty"
         )
-    _check_finite(path, name, array)
-    silent = np.count_nonzero(array, axis=-1) == 0
-    if silent.any():
-        raise InputError(
-            f"{path}: {name}{_first(silent)} is all zeros; leave out users without a channel"
-        )
-    channel = _tensor(array, np.complex64 if array.dtype.itemsize <= 8 else np.complex128)
+    checks.check_finite(path, name, array)
+    dtype = np.complex64 if array.dtype.itemsize <= 8 else np.complex128
+    channel = torch.from_numpy(np.array(array, dtype=dtype, order="C"))
     power = channel.abs().square().sum(-1)
-    outside = ~((power > 0) & power.isfinite()).numpy()
+    silent = np.count_nonzero(array, axis=-1) == 0  # a blocked user
+    outside = ~(((power > 0) & power.isfinite()).numpy() | silent)
     if outside.any():
         raise InputError(
-            f"{path}: {name}{_first(outside)} squared leaves the range of {array.dtype};"
+            f"{path}: {name}{checks.first(outside)} squared leaves the range of {array.dtype};"
             f" scale {name} and noise_power alike"
         )
     return channel
 
 
-def _gains(path: Path, name: str, arrays: Arrays) -> Tensor:
-    array = _present(path, name, arrays)
+def _noise(file: ArrayFile, leading: tuple[int, ...], users: int, real: torch.dtype) -> Tensor:
+    """noise_power over the leading dimensions, or with one axis more where it is of users."""
+    noise = checks.levels(file, "noise_power")
+    if not checks.noise_per_user(file, noise, leading, users):
+        return checks.positive(file, "noise_power", leading, real)
+    found = checks.positive(file, "noise_power", (*leading, users), real)
+    return found.reshape((1,) * (len(leading) + 1 - found.ndim) + found.shape)
+
+
+def _gains(file: ArrayFile, name: str) -> np.ndarray:
+    array = checks.present(file, name)
     if array.dtype.kind != "f":
-        raise InputError(f"{path}: {name} is {array.dtype}; make it float32 or float64")
+        raise InputError(f"{file.path}: {name} is {array.dtype}; make it float32 or float64")
     if not 2 <= array.ndim <= 3 or 0 in array.shape:
-        raise InputError(f"{path}: {name} has shape {array.shape}; make it (B, K, L), not empty")
-    _check_finite(path, name, array)
-    if not (array > 0).all():
-        raise InputError(f"{path}: {name} must be positive everywhere; use serving to switch off")
-    return _tensor(array, np.float32 if array.dtype.itemsize <= 4 else np.float64)
-
-
-def _positive(
-    path: Path, name: str, arrays: Arrays, shape: tuple[int, ...], dtype: torch.dtype
-) -> Tensor:
-    array = _present(path, name, arrays)
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{path}: {name} is {array.dtype}; make it a real number")
-    _check_broadcast(path, name, array, shape)
-    _check_finite(path, name, array)
-    values = _tensor(array, np.float64).to(dtype)
-    if not bool(((values > 0) & values.isfinite()).all()):
         raise InputError(
-            f"{path}: {name} is {array.min():g}; it must be positive and in the range of {dtype}"
+            f"{file.path}: {name} has shape {array.shape}; make it (B, K, L), not empty"
         )
-    return values
-
-
-def _typed(
-    path: Path, name: str, arrays: Arrays, kinds: str, shape: tuple[int, ...], wanted: str
-) -> Tensor:
-    array = arrays[name]
-    if array.dtype.kind not in kinds:
-        raise InputError(f"{path}: {name} is {array.dtype}; make it {wanted}")
-    _check_broadcast(path, name, array, shape)
-    return _tensor(np.broadcast_to(array, shape), bool if kinds == "b" else np.int64)
-
-
-def _present(path: Path, name: str, arrays: Arrays) -> np.ndarray:
-    if name not in arrays:
-        found = ", ".join(sorted(arrays)) or "nothing"
-        raise InputError(f"{path}: no {name} (it holds {found}); add it")
-    return arrays[name]
-
-
-def _check_finite(path: Path, name: str, array: np.ndarray) -> None:
-    wrong = ~np.isfinite(array)
-    if wrong.any():
-        raise InputError(f"{path}: {name}{_first(wrong)} is not finite; remove NaN and infinity")
-
-
-def _first(wrong: np.ndarray) -> list[int]:
-    """Index of the first True."""
-    return [int(index) for index in np.argwhere(wrong)[0]]
-
-
-def _check_broadcast(path: Path, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    try:
-        fits = np.broadcast_shapes(array.shape, shape) == tuple(shape)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise InputError(
-            f"{path}: {name} has shape {array.shape}; it must fit {tuple(shape)} or be one number"
-        )
-
-
-def _tensor(array: np.ndarray, dtype: type) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
+    checks.check_finite(file.path, name, array)
+    if (array < 0).any():
+        raise InputError(f"{file.path}: {name}{checks.first(array < 0)} is negative; gains are not")
+    return array

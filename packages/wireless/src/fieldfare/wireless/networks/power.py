@@ -76,16 +76,16 @@ class IcgnnPower(nn.Module):
         Returns:
             mu (B, K, L), square roots of powers within the limits; 0 for pairs not served.
         """
-        mask = network.serving.unsqueeze(-1).to(network.beta.dtype)
+        mask = network.serving.unsqueeze(-1).to(self.dtype)
         static = pair_features(network)
         mu, h = fractional(network, EXPONENT), None
         level = first_level(network, mu)
         for layer, head, gate in zip(self.layers, self.heads, self.gates, strict=True):
             form = next_form(network, mu, level, self.objective)
-            x = torch.cat([static, feedback(network, mu, form)], -1)
+            x = torch.cat([static, feedback(network, mu, form)], -1).to(self.dtype)
             h = self.embedding(x) if h is None else h
             h = cast(SetLayer, layer).dense(h, x, mask)
-            out = head(torch.cat([h, x], -1)) * mask
+            out = (head(torch.cat([h, x], -1)) * mask).to(mu.dtype)
             mu = self.decode(network, form, out, gate)
             level = form.level * (0.5 * _user_mean(network, out)).exp()
         return mu
@@ -115,10 +115,10 @@ class IcgnnPower(nn.Module):
                     torch.cat([still, moved], -1)[pairs]
                     for still, moved, pairs in zip(static, seen, served, strict=True)
                 ]
-            )
+            ).to(self.dtype)
             h = self.embedding(x) if h is None else h
             h = layer(h, x, members, counts)
-            parts = head(torch.cat([h, x], -1)).split(sizes)
+            parts = head(torch.cat([h, x], -1)).to(mus[0].dtype).split(sizes)
             outs = [_on_grid(pairs, part) for pairs, part in zip(served, parts, strict=True)]
             mus = [
                 self.decode(network, form, out, gate)
@@ -129,6 +129,11 @@ class IcgnnPower(nn.Module):
                 for network, form, out in zip(networks, forms, outs, strict=True)
             ]
         return mus
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; gains and powers keep the network's own precision."""
+        return self.embedding.weight.dtype
 
     def decode(self, network: CellFree, form: "Form", out: Tensor, gate: Tensor) -> Tensor:
         """Powers from a proposed form and the nodes' outputs.
@@ -151,6 +156,7 @@ class IcgnnPower(nn.Module):
         gamma = torch.where(serving, network.gamma, 1.0)
         gain = torch.where(serving, form.gain, 1.0)
         proposed = 2 * (gain.log() + form.level.log())
+        gate = gate.to(proposed.dtype)
         logit = torch.lerp(EXPONENT * gamma.log(), proposed, gate) + pair + user
         silent = ~serving.any(-2, keepdim=True)
         logit = torch.where(serving, logit, -torch.inf)
@@ -247,7 +253,7 @@ def pair_features(network: CellFree) -> Tensor:
         torch.log1p(gain) / 5,
         torch.log1p(heard) / 5,
         torch.where(serving, fraction, 0.0).clamp_min(-20) / 3,
-        network.gamma / network.beta,
+        network.gamma / network.beta.clamp_min(torch.finfo(gain.dtype).tiny),
         users.log() / 3,
         aps.log() / 3,
         torch.log1p(total) / 5,

@@ -16,8 +16,8 @@ from typing import NamedTuple, Unpack, cast
 import torch
 from torch import Tensor, nn
 
-from ..signals.linear import limit_antenna_power, unit_columns
-from ..signals.rates import Level, expand_level, rate, squared_magnitude
+from ..signals.linear import limit_antenna_power
+from ..signals.rates import Level, expand_level, squared_magnitude
 from ..signals.solve import CG_TOLERANCE, Solver
 from .graph import (
     EDGE_FEATURES,
@@ -27,7 +27,7 @@ from .graph import (
     join,
     response_features,
 )
-from .guard import rzf_is_better
+from .guard import best_of_joined
 from .layer import EdgeLayer, zero_linear
 from .structure import (
     Cell,
@@ -35,7 +35,6 @@ from .structure import (
     Solving,
     equal_shares,
     observe,
-    rates,
     received_amplitudes,
     structure,
 )
@@ -88,13 +87,13 @@ class IcgnnPrecoder(nn.Module):
         Returns:
             uplink and downlink, (B, K) in the features' precision, each positive with sum 1.
         """
-        logits = static.x.new_zeros((*weights.shape, 2))
+        logits = start.new_zeros((*weights.shape, 2))
         uplink, downlink = _shares(logits)
         received, h = start, None
         for number, (layer, head) in enumerate(zip(self.layers, self.heads, strict=True)):
             if number:
                 received = respond(uplink, downlink)
-            graph = join(static, response_features(received, uplink, downlink, weights))
+            graph = self._features(static, received, uplink, downlink, weights)
             x, e = graph.x.to(self.dtype), graph.e.to(self.dtype)
             h = self.embedding(x) if h is None else h
             h = cast(EdgeLayer, layer).dense(h, x, e)
@@ -125,7 +124,7 @@ class IcgnnPrecoder(nn.Module):
                 received = [r(*share) for r, share in zip(responds, shares, strict=True)]
             graph = batch_graphs(
                 [
-                    join(cell.graph, response_features(seen, *share, cell.weights))
+                    self._features(cell.graph, seen, *share, cell.weights)
                     for cell, seen, share in zip(cells, received, shares, strict=True)
                 ]
             )
@@ -138,8 +137,14 @@ class IcgnnPrecoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights; Gram matrix, solves and shares keep the channel's own precision."""
+        """Of the weights; Gram matrix, solves and shares keep the cell's precision."""
         return self.embedding.weight.dtype
+
+    def _features(self, static: UserGraph, *response: Tensor) -> UserGraph:
+        """All features, of `response_features` too, in the weights' precision, at least single."""
+        precision = torch.promote_types(self.dtype, torch.float32)
+        seen = response_features(*(part.to(precision) for part in response))
+        return join(UserGraph(*(part.to(precision) for part in static)), seen)
 
 
 def _shares(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,22 +197,52 @@ def precode(
         H: (..., K, N) complex, row k as used in y_k = H[k] W s.
         power: total, a number or broadcastable to (...).
         noise_power: of every user, likewise.
-        weights: of the users' rates, positive, broadcastable to (..., K); mean 1 in training.
+        weights: of the users' rates, positive, broadcastable to (..., K); only their ratios count.
         antenna_power: limit of every antenna; W is scaled down by one factor to keep it.
-        guard: take RZF where it has the higher predicted weighted sum rate.
+        guard: take RZF where it has the higher predicted weighted sum rate, of the finished W.
         solver, tolerance, max_iterations: as for `solve_hermitian`.
 
     Returns:
-        W with ||W||_F^2 = power (less under `antenna_power`); an untrained network gives RZF.
+        W with ||W||_F^2 = power (less under `antenna_power`), in the channels' precision; between,
+        everything but the message passing is in double precision. An untrained network gives RZF.
     """
     flat, levels, share = _flatten(H, (power, noise_power), weights)
-    cell = observe(flat, levels[0], levels[1], share)
-    learned, rzf = run(
-        network, cell, solver=solver, tolerance=tolerance, max_iterations=max_iterations
+    result, _ = precode_cells(
+        network,
+        flat,
+        levels,
+        share,
+        antenna_power=antenna_power,
+        guard=guard,
+        solver=solver,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
     )
-    result = _finish(flat, cell, learned, rzf, levels, antenna_power, guard)
     shapes = (H.shape[:-2] + result.W.shape[-2:], H.shape[:-1], H.shape[:-2])
     return PrecoderResult(*(part.reshape(s) for part, s in zip(result, shapes, strict=True)))
+
+
+def precode_cells(
+    network: IcgnnPrecoder,
+    H: Tensor,
+    levels: Sequence[Tensor],
+    weights: Tensor | None,
+    *,
+    antenna_power: Level | None = None,
+    guard: bool = True,
+    **solving: Unpack[Solving],
+) -> tuple[PrecoderResult, Shape]:
+    """As `precode` with one leading dimension, and RZF in K dimensions, double precision.
+
+    Args:
+        network, antenna_power, guard, solving: as for `precode`.
+        H: (B, K, N) complex.
+        levels: power and noise_power, (B,) each.
+        weights: (B, K) or None.
+    """
+    cell = observe(_double(H), levels[0], levels[1], weights)
+    learned, rzf = run(network, cell, **solving)
+    return _finish(H, cell, learned, rzf, levels, antenna_power, guard), rzf
 
 
 def precode_ragged(
@@ -239,7 +274,7 @@ def precode_ragged(
     if weights is not None:
         shares = [share.unsqueeze(0) for share in weights]
     cells = [
-        observe(H.unsqueeze(0), own_power, noise, share)
+        observe(_double(H.unsqueeze(0)), own_power, noise, share)
         for H, own_power, noise, share in zip(channels, powers, noises, shares, strict=True)
     ]
     prepared = [_prepare(cell, {"solver": solver}) for cell in cells]
@@ -248,7 +283,7 @@ def precode_ragged(
     for index, (uplink, downlink) in enumerate(network.forward_ragged(cells, starts, responds)):
         H, cell = channels[index].unsqueeze(0), cells[index]
         learned = Shape(structure(cell.A, uplink, solver=solver), downlink, uplink)
-        levels = [H.real.new_tensor([level[index]]) for level in (powers, noises)]
+        levels = [cell.weights.new_tensor([level[index]]) for level in (powers, noises)]
         result = _finish(H, cell, learned, safe[index], levels, antenna_power, guard)
         results.append(PrecoderResult(*(part[0] for part in result)))
     return results
@@ -259,7 +294,8 @@ def _flatten(
 ) -> tuple[Tensor, list[Tensor], Tensor | None]:
     """One leading dimension for everything."""
     leading, users = H.shape[:-2], H.shape[-2]
-    flat = [expand_level(level, H, 0).expand(leading).reshape(-1) for level in levels]
+    like = _double(H[..., 0, 0])
+    flat = [expand_level(level, like, 0).expand(leading).reshape(-1) for level in levels]
     share = None if weights is None else weights.expand(*leading, users).reshape(-1, users)
     return H.reshape(-1, *H.shape[-2:]), flat, share
 
@@ -274,30 +310,19 @@ def _finish(
     guard: bool,
 ) -> PrecoderResult:
     """W in N dimensions, after the guard has had its say."""
-    power, noise_power = levels
-
-    def finished(shape: Shape) -> tuple[Tensor, Tensor]:
-        amplitude = (expand_level(power, H, 1) * shape.downlink).sqrt()
-        W = unit_columns(H.mH @ shape.Y) * amplitude.unsqueeze(-2)
-        if antenna_power is None:
-            return W, rates(received_amplitudes(cell.A, shape.Y, shape.downlink))
-        W = limit_antenna_power(W, antenna_power)
-        return W, rate(H, W, noise_power)
-
-    if not guard:
-        none = torch.zeros(len(H), dtype=torch.bool, device=H.device)
-        return PrecoderResult(*finished(learned), none)
-    if antenna_power is None:  # decided in K dimensions: only the chosen W is computed
-        found, safe = (
-            rates(received_amplitudes(cell.A, shape.Y, shape.downlink)) for shape in (learned, rzf)
-        )
-        flags = rzf_is_better(found, safe, cell.weights)
-        chosen = Shape(*(_where(flags, *parts) for parts in zip(rzf, learned, strict=True)))
-        return PrecoderResult(*finished(chosen), flags)
-    (W, found), (W_rzf, safe) = finished(learned), finished(rzf)
-    flags = rzf_is_better(found, safe, cell.weights)
-    return PrecoderResult(_where(flags, W_rzf, W), _where(flags, safe, found), flags)
+    exact, (power, noise_power) = _double(H), levels
+    shapes = (learned, rzf) if guard else (learned,)
+    W = exact.mH @ torch.cat([shape.Y for shape in shapes], -1)
+    length = squared_magnitude(W).sum(-2)
+    share = torch.cat([shape.downlink for shape in shapes], -1)
+    scale = expand_level(power, exact, 1) * share / torch.where(length > 0, length, 1.0)
+    W = W * scale.sqrt().unsqueeze(-2)
+    if antenna_power is not None:
+        parts = W.split(H.shape[-2], -1)
+        W = torch.cat([limit_antenna_power(part, antenna_power) for part in parts], -1)
+    found = best_of_joined(exact, W.to(H.dtype), noise_power, cell.weights)
+    return PrecoderResult(found.W.contiguous(), found.rate.to(H.real.dtype), found.number == 1)
 
 
-def _where(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(flags.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
+def _double(H: Tensor) -> Tensor:
+    return H.to(torch.complex128)

@@ -53,11 +53,12 @@ class Shape(NamedTuple):
 
 
 def observe(H: Tensor, power: Level, noise_power: Level, weights: Tensor | None = None) -> Cell:
-    """Gram matrix and static features of channels H (B, K, N)."""
+    """Gram matrix and static features of channels H (B, K, N); weights get mean 1."""
     A = gram(H) * (expand_level(power, H, 2) / expand_level(noise_power, H, 2))
     share = A.real.new_ones(A.shape[:-1])
     if weights is not None:
         share = share * weights.to(share)
+        share = share / share.mean(-1, keepdim=True)
     graph = static_features(A.diagonal(dim1=-2, dim2=-1).real, squared_magnitude(A), share)
     return Cell(A, share, graph)
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from fieldfare.common.errors import InputError
 
 from ..signals.capacity import sum_capacity
 from ..signals.rates import rate
@@ -49,7 +52,7 @@ def evaluate(
     weights: Tensor | None = None,
     estimate: Tensor | None = None,
 ) -> dict[str, Outcome]:
-    """Rates of every precoder.
+    """Rates of every precoder that can serve these channels.
 
     Args:
         H: (B, K, N) complex, the true channels, with which the rates are computed.
@@ -60,8 +63,12 @@ def evaluate(
     """
     outcomes = {}
     for name, precoder in precoders.items():
-        found = precoder(H if estimate is None else estimate, power, noise_power, weights)
-        outcomes[name] = Outcome(rate(H, found.W, noise_power), found.guarded)
+        try:
+            found = precoder(H if estimate is None else estimate, power, noise_power, weights)
+        except InputError:  # zero forcing of users that cannot be told apart
+            continue
+        exact = rate(H.to(torch.complex128), found.W.to(torch.complex128), noise_power)
+        outcomes[name] = Outcome(exact, found.guarded)
     return outcomes
 
 

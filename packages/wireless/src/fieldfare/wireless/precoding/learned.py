@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trained precoder behind the signature of the conventional ones, and any by its name."""
 
-import torch
 from torch import Tensor
 
 from fieldfare.common.runtime import resolve_device, resolve_precision
 
+from ..networks.guard import best_of
 from ..networks.models import load_precoder_network
-from ..networks.precoder import precode
-from ..networks.refine import refine
+from ..networks.users import precode_users
 from ..options import LEARNED
+from ..signals.antenna_power import use_antenna_power
+from ..signals.linear import limit_antenna_power
 from ..signals.solve import Solver
-from .methods import Precoded, Precoder, baseline, in_batches
+from .methods import Precoded, Precoder, baseline, flat, for_served, in_batches
 from .options import PrecoderOptions
 
 
@@ -44,30 +45,63 @@ def load_precoder(
     def apply(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
         moved, limit, noise = (part.to(place) for part in (H, power, noise_power))
         share = None if weights is None else weights.to(place)
-        with torch.no_grad():
-            W, _, flags = precode(
-                network, moved, limit, noise, weights=share, guard=guard, solver=solver
-            )
-            W = refine(moved, W, limit, noise, steps=refinement, weights=share, solver=solver)
+        W, flags = precode_users(
+            network,
+            moved,
+            limit,
+            noise,
+            share,
+            guard=guard,
+            solver=solver,
+            refinement=refinement,
+        )
         return Precoded(W.to(H.device), flags.to(H.device) if guard else None)
+
+    return for_served(apply)
+
+
+def within_antennas(precoder: Precoder, antenna_power: float, *, improve: bool) -> Precoder:
+    """The precoder under a limit of every antenna.
+
+    W is scaled down by one factor until all keep the limit. To `improve` it, it is the start of
+    `use_antenna_power`; the better one is taken, and neither is below RZF scaled down.
+    """
+
+    def apply(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        found = precoder(H, power, noise_power, weights)
+        W = limit_antenna_power(found.W, antenna_power)
+        if not improve:
+            return Precoded(W, found.guarded)
+        H, (power, noise_power), share = flat(H, (power, noise_power), weights)
+        used = use_antenna_power(H, found.W, power, noise_power, antenna_power, share).to(H.dtype)
+        safe = baseline("rzf")(H, power, noise_power, share).W
+        candidates = [used, W, limit_antenna_power(safe, antenna_power)]
+        best = best_of(H, candidates, noise_power, share)
+        return Precoded(best.W, None if found.guarded is None else best.number == 2)
 
     return apply
 
 
-def find_precoder(method: str, model: str, options: PrecoderOptions) -> Precoder:
-    """A conventional precoder or the model, in batches.
+def find_precoder(
+    method: str, model: str, options: PrecoderOptions, antenna_power: float | None = None
+) -> Precoder:
+    """A conventional precoder or the model, in batches, under a limit of every antenna if given.
 
     Raises:
         InputError: no such method, model or device.
     """
-    if method != LEARNED:
-        return in_batches(baseline(method), options.batch)
-    learned = load_precoder(
-        model,
-        guard=options.guard,
-        solver=options.solver,
-        refinement=options.refine,
-        device=options.device,
-        precision=options.precision,
-    )
-    return in_batches(learned, options.batch)
+    if method == LEARNED:
+        precoder = load_precoder(
+            model,
+            guard=options.guard,
+            solver=options.solver,
+            refinement=options.refine,
+            device=options.device,
+            precision=options.precision,
+        )
+    else:
+        precoder = baseline(method)
+    if antenna_power is not None:
+        improve = method in (LEARNED, "wmmse")
+        precoder = within_antennas(precoder, antenna_power, improve=improve)
+    return in_batches(precoder, options.batch)

@@ -10,6 +10,8 @@ from torch import Tensor
 from fieldfare.common.errors import InputError
 
 from ..signals.linear import mrt, rzf, zf
+from ..signals.rates import row_power
+from ..signals.selection import greedy_rzf, precode_selected
 from ..signals.waterfilling import zf_waterfilling
 from ..signals.wmmse import wmmse
 from .options import BASELINES, METHODS
@@ -27,22 +29,82 @@ Precoder = Callable[[Tensor, Tensor, Tensor, Tensor | None], Precoded]
 
 
 def baseline(name: str) -> Precoder:
-    """One of `BASELINES`; weights count in wmmse only."""
+    """One of `BASELINES`; weights count in wmmse and greedy only."""
 
     def precode(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
-        with torch.no_grad():
-            if name == "mrt":
-                return Precoded(mrt(H, power))
-            if name == "zf":
-                return Precoded(zf(H, power))
-            if name == "zf-wf":
-                return Precoded(zf_waterfilling(H, power, noise_power))
-            if name == "rzf":
-                return Precoded(rzf(H, power, noise_power))
-            return Precoded(wmmse(H, power, noise_power, weights=weights).W)
+        if name == "mrt":
+            return Precoded(mrt(H, power))
+        if name == "zf":
+            return Precoded(zf(H, power))
+        if name == "zf-wf":
+            return Precoded(zf_waterfilling(H, power, noise_power))
+        if name == "rzf":
+            return Precoded(rzf(H, power, noise_power))
+        if name == "greedy":
+            return Precoded(greedy_rzf(H, power, noise_power, weights))
+        return Precoded(wmmse(H, power, noise_power, weights=weights).W)
 
     if name not in BASELINES:
         raise InputError(f"no precoder is named {name!r}; choose from {', '.join(METHODS)}")
+    return for_served(sharp(precode) if name in ("rzf", "wmmse") else precode)
+
+
+def for_served(precoder: Precoder) -> Precoder:
+    """The precoder on users that have a channel and a weight; the others get no power.
+
+    Args:
+        precoder: takes H (B, K, N), levels (B,) and weights (B, K) or None, all users to be served.
+
+    Returns:
+        Takes any leading dimensions, and levels and weights that broadcast to them.
+    """
+
+    def precode(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        leading = H.shape[:-2]
+        H, (power, noise_power), share = flat(H, (power, noise_power), weights)
+        served = row_power(H) > 0
+        if share is not None:
+            served = served & (share > 0)
+        guards = False
+
+        def each(
+            H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None
+        ) -> tuple[Tensor, Tensor]:
+            nonlocal guards
+            found = precoder(H, power, noise_power, weights)
+            guards = found.guarded is not None
+            none = torch.zeros(len(H), dtype=torch.bool, device=H.device)
+            return found.W, none if found.guarded is None else found.guarded
+
+        with torch.no_grad():
+            W, flags = precode_selected(each, served, H, power, noise_power, share)
+        W = W.reshape((*leading, *W.shape[1:]))
+        return Precoded(W, flags.reshape(leading) if guards else None)
+
+    return precode
+
+
+SHARP = 1e4
+"""Condition of the system to solve from which single precision costs rate."""
+
+
+def sharp(precoder: Precoder) -> Precoder:
+    """The precoder in double precision on channels (B, K, N) whose systems need it."""
+
+    def precode(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        if H.dtype == torch.complex128:
+            return precoder(H, power, noise_power, weights)
+        gain = row_power(H).sum(-1)
+        needed = gain * power / (noise_power * H.shape[-2]) > SHARP
+        if not bool(needed.any()):
+            return precoder(H, power, noise_power, weights)
+        W = torch.empty_like(H.mT)
+        for rows, dtype in ((needed, torch.complex128), (~needed, H.dtype)):
+            if bool(rows.any()):
+                share = None if weights is None else weights[rows]
+                W[rows] = precoder(H[rows].to(dtype), power[rows], noise_power[rows], share).W.to(H)
+        return Precoded(W)
+
     return precode
 
 
@@ -81,11 +143,11 @@ def flat(
     share = None if weights is None else weights.expand(H.shape[:-1]).reshape(-1, H.shape[-2])
     return (
         H.reshape(-1, *H.shape[-2:]),
-        [torch.as_tensor(level).expand(leading).reshape(-1) for level in levels],
+        [torch.as_tensor(level, device=H.device).expand(leading).reshape(-1) for level in levels],
         share,
     )
 
 
 def _joined(parts: Sequence[Tensor], leading: Sequence[int]) -> Tensor:
     whole = torch.cat(list(parts))
-    return whole.reshape(*leading, *whole.shape[1:])
+    return whole.reshape((*leading, *whole.shape[1:]))

@@ -12,7 +12,7 @@ from .. import options as both
 from ..options import CHANNELS, LEARNED
 
 DEFAULT_MODEL = "icgnn_precoder"
-BASELINES = ("mrt", "zf", "zf-wf", "rzf", "wmmse")
+BASELINES = ("mrt", "zf", "zf-wf", "rzf", "greedy", "wmmse")
 METHODS = (*BASELINES, LEARNED)
 
 
@@ -58,7 +58,7 @@ class InferOptions(PrecoderOptions, both.InferOptions):
     noise_power: float | None = option(type=POSITIVE, help="Instead of the file's.")
     antenna_power: float | None = option(
         type=POSITIVE,
-        help="Limit of every antenna: W is scaled down by one factor until it is kept.",
+        help="Limit of every antenna, used by icgnn and wmmse; others are scaled down to keep it.",
     )
 
 
@@ -117,11 +117,6 @@ class ExportOptions(shared.ExportOptions):
     """Of `export`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
-    cg_iterations: int = option(
-        type=click.IntRange(min=1),
-        default=40,
-        help="Most conjugate-gradient steps of a solve; 2 K are enough for K users.",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,15 +69,17 @@ def cell_free(
         pilots: (..., K) or None.
 
     Raises:
-        InputError: no AP serves some user.
+        InputError: no AP serves some user that has gains.
     """
     if serving is None:
         serving = torch.ones_like(beta, dtype=torch.bool)
     aps = beta.shape[:-2] + beta.shape[-1:]
-    unserved = ~serving.any(-1)
+    unserved = (beta > 0).any(-1) & ~serving.any(-1)
     if bool(unserved.any()):
         user = unserved.nonzero()[0, -1].item()
-        raise InputError(f"serving: no access point serves user {user}; let one serve every user")
+        raise InputError(
+            f"serving: no access point serves user {user}; let one serve every user that has gains"
+        )
     return CellFree(
         beta,
         gamma,
@@ -145,6 +147,12 @@ def spectral_efficiency(network: CellFree, mu: Tensor, prelog: float = 1.0) -> T
         prelog: share of the samples that carry data, 1 - tau_p / tau_c.
     """
     return prelog * torch.log1p(sinr(network, mu)) / math.log(2)
+
+
+def lowest_efficiency(network: CellFree, se: Tensor) -> Tensor:
+    """The lowest of the efficiencies (..., K) of users that some AP serves, (...), 0 without."""
+    lowest = torch.where(network.serving.any(-1), se, torch.inf).amin(-1)
+    return torch.where(lowest.isfinite(), lowest, 0.0)
 
 
 def limit_power(network: CellFree, mu: Tensor) -> Tensor:

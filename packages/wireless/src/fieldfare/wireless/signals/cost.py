@@ -29,7 +29,8 @@ def macs(method: str, users: int, antennas: int, *, iterations: float = 0, netwo
     Args:
         method: a name of `methods.METHODS`.
         users, antennas: K, N.
-        iterations: of wmmse, their mean number; of icgnn, the linear systems it solves.
+        iterations: of wmmse, their mean number; of icgnn, the linear systems it solves; of greedy,
+            the mean number of users tried, one more than it serves.
         network: of icgnn, real MACs of the message passing.
     """
     gram, product = gram_macs(users, antennas), product_macs(users, antennas)
@@ -39,6 +40,9 @@ def macs(method: str, users: int, antennas: int, *, iterations: float = 0, netwo
         return COMPLEX * users * antennas
     if method == "rzf":
         return gram + solve + product
+    if method == "greedy":  # an inverse of those chosen, and its product with all users
+        tries = range(1, min(users, round(iterations)) + 1)
+        return gram + product + COMPLEX * sum(m**3 + m * m * users for m in tries)
     if method in ("zf", "zf-wf"):  # QR of (N, K), then a triangular solve with N columns
         factor = 2 * users * users * antennas - 2 * users**3 // 3
         return COMPLEX * (factor + users * users * antennas // 2)

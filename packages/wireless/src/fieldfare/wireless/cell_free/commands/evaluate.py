@@ -17,7 +17,7 @@ from ...channels.drops import draw_networks
 from ...channels.files import read_network
 from ...evaluation.choice import choose
 from ...evaluation.tables import check_folder, publish
-from ...signals.cell_free import CellFree, spectral_efficiency
+from ...signals.cell_free import CellFree, lowest_efficiency, spectral_efficiency
 from ..learned import find_allocation
 from ..methods import batched
 from ..options import METHODS, EvaluateOptions
@@ -49,11 +49,12 @@ def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
                 method: spectral_efficiency(network, allocation(network)).double()
                 for method, allocation in allocations.items()
             }
+            least = {method: lowest_efficiency(network, se) for method, se in found.items()}
             users, aps = network.beta.shape[-2:]
             place = {"networks": name, "users": users, "aps": aps}
-            rows += [place | row for row in _summarise(found)]
+            rows += [place | row for row in _summarise(network, found)]
             for index in range(len(network.beta)):
-                lowest = {method: float(se[index].min()) for method, se in found.items()}
+                lowest = {method: float(se[index]) for method, se in least.items()}
                 details.append(place | {"network": index} | lowest)
             shares = {method: np.asarray(se).ravel() for method, se in found.items()}
             bar.update(number)
@@ -75,17 +76,18 @@ def _draw(folder: Path, shares: Mapping[str, np.ndarray], name: str) -> dict[str
     return {"cdf": path}
 
 
-def _summarise(found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    best = found["max-min"].amin(-1) if "max-min" in found else None
+def _summarise(network: CellFree, found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    served = network.serving.any(-1)
+    best = lowest_efficiency(network, found["max-min"]) if "max-min" in found else None
     rows = []
     for method, se in found.items():
-        lowest = se.amin(-1)
+        lowest = lowest_efficiency(network, se)
         ratio = None if best is None else lowest / best
         rows.append(
             {
                 "method": method,
                 "min_se": float(lowest.mean()),
-                "se_p5": float(se.flatten().quantile(0.05)),
+                "se_p5": float(se[served].quantile(0.05)),
                 "sum_se": float(se.sum(-1).mean()),
                 "ratio_max_min": None if ratio is None else float(ratio.mean()),
                 "worst_ratio": None if ratio is None else float(ratio.min()),

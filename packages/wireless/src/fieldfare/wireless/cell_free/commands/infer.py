@@ -9,7 +9,7 @@ from pathlib import Path
 from ... import inference
 from ...channels.files import read_network
 from ...networks.models import POWER_TASK
-from ...signals.cell_free import CellFree, spectral_efficiency
+from ...signals.cell_free import CellFree, lowest_efficiency, spectral_efficiency
 from ..learned import find_allocation
 from ..methods import Allocation, batched
 from ..options import InferOptions
@@ -45,7 +45,7 @@ def _load(options: InferOptions) -> inference.Method[CellFree]:
 def _allocate(allocation: Allocation, network: CellFree) -> inference.Result:
     mu = allocation(batched(network)).reshape(network.beta.shape)
     se = spectral_efficiency(network, mu)
-    lowest, total = float(se.amin(-1).mean()), float(se.sum(-1).mean())
+    lowest, total = float(lowest_efficiency(network, se).mean()), float(se.sum(-1).mean())
     return inference.Result(
         arrays={"mu": mu, "se": se},
         numbers={

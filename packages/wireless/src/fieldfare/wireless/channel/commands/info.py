@@ -9,15 +9,17 @@ from fieldfare.common import console
 from fieldfare.common.console.shared import JsonOptions
 from fieldfare.common.errors import InputError
 
-from ...channels.files import read_arrays, read_channels, read_network
+from ...channels.arrays import open_arrays
+from ...channels.files import read_channels, read_network
+from ...channels.layouts import NAMES
 
 
 def info(source: Path, options: JsonOptions) -> None:
     """Print what a file holds."""
-    arrays = read_arrays(source)
+    arrays = open_arrays(source)
     if "beta" in arrays:
         result = _describe_network(source)
-    elif "H" in arrays:
+    elif any(name in arrays for name in NAMES):
         result = _describe_channels(source)
     else:
         found = ", ".join(sorted(arrays)) or "nothing"

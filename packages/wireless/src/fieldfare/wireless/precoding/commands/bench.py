@@ -18,6 +18,7 @@ from ...networks.models import load_precoder_network
 from ...networks.precoder import IcgnnPrecoder
 from ...options import LEARNED
 from ...signals.cost import macs
+from ...signals.selection import greedy_users
 from ...signals.wmmse import wmmse
 from ..learned import load_precoder
 from ..methods import Precoder, baseline, can_serve
@@ -43,18 +44,22 @@ def bench(options: BenchOptions) -> None:
     power = 10 ** (SNR_DB / 10)
     for users, antennas in options.sizes:
         generator = torch.Generator().manual_seed(0)
-        iterations = float(
-            wmmse(rayleigh((64, users, antennas), generator), power, 1.0).iterations.double().mean()
-        )
+        drawn = rayleigh((64, users, antennas), generator)
+        steps = {
+            LEARNED: len(network.layers) + 1,
+            "greedy": 1 + float(greedy_users(drawn, power).sum(-1).double().mean()),
+            "wmmse": float(wmmse(drawn, power, 1.0).iterations.double().mean()),
+        }
         for name, precoder in precoders.items():
             if not can_serve(name, users, antennas):
                 continue
             learned = name.startswith(LEARNED)
+            method = LEARNED if learned else name
             operations = macs(
-                LEARNED if learned else name,
+                method,
                 users,
                 antennas,
-                iterations=len(network.layers) + 1 if learned else iterations,
+                iterations=steps.get(method, 0),
                 network=network_macs(network, users) if learned else 0,
             )
             place = {"method": name, "users": users, "antennas": antennas}
@@ -91,8 +96,7 @@ def _precoders(network: IcgnnPrecoder, options: BenchOptions, threads: int) -> d
     if options.onnx:
         from ..export import onnx_precoder
 
-        largest = max(users for users, _ in options.sizes)
-        precoders[f"{LEARNED}-onnx"] = onnx_precoder(network, 2 * largest, threads)
+        precoders[f"{LEARNED}-onnx"] = onnx_precoder(network, threads)
     return precoders
 
 

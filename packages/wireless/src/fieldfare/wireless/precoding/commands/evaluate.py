@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldfare.common import console
+from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
@@ -20,7 +22,7 @@ from ...evaluation.tables import Row, check_folder, publish
 from ...signals.csi import imperfect_csi
 from .. import evaluation
 from ..learned import find_precoder
-from ..methods import can_serve, flat
+from ..methods import flat
 from ..options import METHODS, EvaluateOptions
 
 DEFAULT_SNR_DB = (0.0, 10.0, 20.0)
@@ -53,19 +55,20 @@ def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
     shares: dict[str, np.ndarray] = {}
     with Progress("compare", len(settings), unit="setting", quiet=options.quiet) as bar:
         for number, setting in enumerate(settings, 1):
-            possible = {
-                name: precoder
-                for name, precoder in precoders.items()
-                if can_serve(name, setting.users, setting.antennas)
-            }
             outcomes = evaluation.evaluate(
                 setting.H,
                 setting.power,
                 setting.noise_power,
-                possible,
+                precoders,
                 weights=setting.weights,
                 estimate=setting.estimate,
             )
+            bar.update(number)
+            if left_out := [name for name in precoders if name not in outcomes]:
+                note = f"{setting.name}: {', '.join(left_out)} cannot serve these users: no row"
+                console.say(note, quiet=options.quiet)
+            if not outcomes:
+                continue
             bound = None
             if options.bound and setting.weights is None:
                 bound = evaluation.capacity_bound(setting.H, setting.power, setting.noise_power)
@@ -80,7 +83,8 @@ def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
                 place | row for row in evaluation.per_channel(outcomes, bound, setting.weights)
             ]
             shares = evaluation.user_rates(outcomes)
-            bar.update(number)
+    if not rows:
+        raise InputError("none of the methods can serve these users; choose others")
     publish(
         rows,
         {"channels": channels},

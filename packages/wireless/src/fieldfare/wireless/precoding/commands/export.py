@@ -3,6 +3,7 @@
 
 from functools import partial
 
+from fieldfare.common import console
 from fieldfare.common.commands import export as common_export
 
 from ...networks.models import load_precoder_network
@@ -13,5 +14,6 @@ from ..options import ExportOptions
 def export(options: ExportOptions) -> None:
     """Write ONNX and say how closely it agrees."""
     network, card = load_precoder_network(options.model)
-    write = partial(write_onnx, network, options.output, options.cg_iterations)
+    say = partial(console.say, quiet=options.quiet)
+    write = partial(write_onnx, network, options.output, say)
     common_export.export(write, options, name=card.name)

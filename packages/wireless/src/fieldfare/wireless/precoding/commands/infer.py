@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from ... import inference
 from ...channels.files import ChannelFile, read_channels
 from ...networks.models import PRECODING_TASK
-from ...signals.linear import limit_antenna_power
 from ...signals.rates import rate
 from ..learned import find_precoder
 from ..methods import Precoder, flat
@@ -42,21 +43,18 @@ def _first(stored: ChannelFile, count: int) -> ChannelFile:
 
 
 def _load(options: InferOptions) -> inference.Method[ChannelFile]:
-    precoder = find_precoder(options.method, options.model, options)
-    return partial(_precode, precoder, options.antenna_power)
+    precoder = find_precoder(options.method, options.model, options, options.antenna_power)
+    return partial(_precode, precoder)
 
 
-def _precode(
-    precoder: Precoder, antenna_power: float | None, channels: ChannelFile
-) -> inference.Result:
+def _precode(precoder: Precoder, channels: ChannelFile) -> inference.Result:
     W, flags = precoder(channels.H, channels.power, channels.noise_power, channels.weights)
-    if antenna_power:
-        W = limit_antenna_power(W, antenna_power)
     truth = channels.H if channels.H_true is None else channels.H_true
-    rates = rate(truth, W, channels.noise_power)
+    exact = rate(truth.to(torch.complex128), W.to(torch.complex128), channels.noise_power)
+    rates = exact.to(channels.H.real.dtype)
     count = rates[..., 0].numel()
     guarded = None if flags is None else int(flags.sum())
-    mean = float(rates.sum(-1).mean())
+    mean = float(exact.sum(-1).mean())
     return inference.Result(
         arrays={"W": W, "rate": rates, "guarded": flags},
         numbers={

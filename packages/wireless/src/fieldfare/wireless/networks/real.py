@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The precoder in real arithmetic: with its guard and with user selection, for ONNX.
+
+A complex matrix C is the real block matrix [[Re C, -Im C], [Im C, Re C]], and systems are solved by
+elimination in a loop, for ONNX has neither complex numbers nor Cholesky factors. All but the
+message passing is in double precision: at 40 dB with more users than antennas single precision
+leaves nothing of the inverse.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan_op
+
+from .graph import static_features
+from .precoder import IcgnnPrecoder
+from .structure import FLOOR
+
+
+class RealPrecoder(nn.Module):
+    """The best of the network, RZF for all users or for those of greedy selection, and one user.
+
+    As `networks.users.precode_users` with equal weights, but that selection is always tried, and
+    the network always serves all users.
+
+    Args:
+        network: the trained network.
+    """
+
+    def __init__(self, network: IcgnnPrecoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, channels: Tensor, power: Tensor, noise_power: Tensor) -> Tensor:
+        """W of channels.
+
+        Args:
+            channels: (B, K, N, 2), real and imaginary part of H.
+            power, noise_power: (B,).
+
+        Returns:
+            (B, N, K, 2).
+        """
+        users, antennas = channels.shape[1:3]
+        power, noise_power = power.double(), noise_power.double()
+        real, imaginary = channels.double().unbind(-1)
+        H = _block(real, imaginary)  # (B, 2 K, 2 N)
+        A = H @ H.mT * (power / noise_power)[:, None, None]
+        weights = torch.ones_like(real[..., 0])
+        equal = weights / users
+        rzf = _structure(A, equal)
+
+        def respond(uplink: Tensor, downlink: Tensor) -> Tensor:
+            return _received(A, _structure(A, uplink), downlink)
+
+        start = _received(A, rzf, equal)
+        static = static_features(_diagonal(A, users), _magnitude(A, users), weights)
+        uplink, downlink = self.network(static, weights, start, respond)
+        W = _scaled(H.mT @ _structure(A, uplink), downlink * power[:, None])
+        rate = _sum_rate(H, W, noise_power)
+        most = torch.full_like(power, 1) * min(users, antennas)
+        served = _greedy(A, most)
+        share = served / served.sum(-1, keepdim=True).clamp_min(1)
+        both = torch.cat([served, served], -1)
+        selected = _structure(A * both.unsqueeze(-1) * both.unsqueeze(-2), share)
+        gains = _diagonal(A, users)
+        strongest = (gains >= gains.amax(-1, keepdim=True)).to(gains.dtype)
+        alone = strongest / strongest.sum(-1, keepdim=True)
+        for directions, downlink in (
+            (H.mT @ rzf, equal),
+            (H.mT @ selected, share),
+            (H.mT, alone),
+        ):
+            other = _scaled(directions, downlink * power[:, None])
+            found = _sum_rate(H, other, noise_power)
+            W = torch.where((found > rate)[:, None, None], other, W)
+            rate = torch.maximum(found, rate)
+        return torch.stack([W[:, :antennas, :users], W[:, antennas:, :users]], -1).float()
+
+
+def _structure(A: Tensor, uplink: Tensor) -> Tensor:
+    """As `networks.structure.structure`, (B, 2 K, 2 K)."""
+    root = uplink.clamp_min(FLOOR).sqrt()
+    root = torch.cat([root, root], -1).unsqueeze(-1)
+    return root * _inverse(root * A * root.mT) / root.mT
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """(matrix + I)^-1 for a positive semidefinite matrix (B, n, n), by Gauss and Jordan in place.
+
+    Positive definite systems of unit diagonal need no search for pivots.
+    """
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    system = matrix + eye
+    scale = torch.diagonal(system, dim1=-2, dim2=-1).rsqrt().unsqueeze(-1)
+
+    def step(M: Tensor, e: Tensor) -> list[Tensor]:
+        column = (M * e).sum(-1)
+        row = (M * e.unsqueeze(-1)).sum(-2)
+        pivot = (column * e).sum(-1)
+        update = (column - e).unsqueeze(-1) * (row + e).unsqueeze(-2)
+        return [M - update / pivot[:, None, None], pivot.clone()]
+
+    found: Tensor = scan_op(step, [scale * system * scale.mT], [eye], ())[0]
+    return scale * found * scale.mT
+
+
+def _greedy(A: Tensor, expected: Tensor) -> Tensor:
+    """Users that greedy selection serves, (B, K) of 0 and 1; see `signals.selection`.
+
+    All users have the same uplink power, one over how many are expected. The matrix A / count + I
+    is inverted in place for one chosen user after the other: its diagonal then holds the error of
+    chosen users and the pivot of others, its columns what one more user would add to the errors.
+
+    Args:
+        A: (B, 2 K, 2 K).
+        expected: (B,), number of users.
+    """
+    expected = expected.clamp_min(1)
+    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    chosen = torch.zeros_like(A[:, 0, : A.shape[-1] // 2])
+    value = torch.zeros_like(expected)
+
+    def step(M: Tensor, chosen: Tensor, value: Tensor, tick: Tensor) -> list[Tensor]:
+        half = chosen.shape[-1]
+        diagonal = torch.diagonal(M, dim1=-2, dim2=-1)[:, :half]
+        pivot = diagonal.clamp_min(1)
+        added = (M[:, :half, :half].square() + M[:, half:, :half].square()) / pivot.unsqueeze(1)
+        errors = (diagonal.unsqueeze(-1) + added).clamp_min(1e-30).log() * chosen.unsqueeze(-1)
+        rates = pivot.log() - errors.sum(1) - 1e30 * chosen
+        best = rates.amax(-1)
+        more = (best > value).to(M.dtype)
+        order = torch.cumsum(torch.ones_like(rates), -1)
+        first = torch.where(rates >= best.unsqueeze(-1), order, 1e9).amin(-1, keepdim=True)
+        user = (order == first).to(M.dtype) * more.unsqueeze(-1)
+        for e in (torch.cat([user, 0 * user], -1), torch.cat([0 * user, user], -1)):
+            column = (M * e.unsqueeze(1)).sum(-1)
+            row = (M * e.unsqueeze(-1)).sum(-2)
+            pivots = (column * e).sum(-1) + 1 - more
+            update = (column - e).unsqueeze(-1) * (row + e).unsqueeze(-2)
+            M = M - update * (more / pivots)[:, None, None]
+        value = torch.where(more > 0, best, value)
+        return [M, chosen + user, value, best.clone()]
+
+    ticks = torch.ones_like(chosen[0])
+    state = [A / expected[:, None, None] + eye, chosen, value]
+    found: Tensor = scan_op(step, state, [ticks], ())[1]
+    return found
+
+
+def _block(real: Tensor, imaginary: Tensor) -> Tensor:
+    upper = torch.cat([real, -imaginary], -1)
+    return torch.cat([upper, torch.cat([imaginary, real], -1)], -2)
+
+
+def _magnitude(block: Tensor, users: int) -> Tensor:
+    """|C|^2 of a block matrix, (B, K, K)."""
+    return block[:, :users, :users].square() + block[:, users:, :users].square()
+
+
+def _diagonal(block: Tensor, users: int) -> Tensor:
+    return torch.diagonal(block[:, :users, :users], dim1=-2, dim2=-1)
+
+
+def _received(A: Tensor, Y: Tensor, downlink: Tensor) -> Tensor:
+    """|h_k w_j|^2 / s2, (B, K, K), for columns H^H Y scaled to the powers `downlink`."""
+    users = downlink.shape[-1]
+    image = A @ Y
+    norm = (Y * image).sum(-2)[:, :users]
+    scale = (downlink / norm.clamp_min(1e-20)).sqrt()
+    return _magnitude(image * torch.cat([scale, scale], -1).unsqueeze(-2), users)
+
+
+def _scaled(W: Tensor, power: Tensor) -> Tensor:
+    """W (B, 2 N, 2 K) with columns of these powers (B, K), rounded to single precision."""
+    norm = W.square().sum(-2)
+    both = torch.cat([power, power], -1)
+    scale = (both / torch.where(norm > 0, norm, 1.0)).sqrt()
+    return (W * scale.unsqueeze(-2)).float().double()
+
+
+def _sum_rate(H: Tensor, W: Tensor, noise_power: Tensor) -> Tensor:
+    received = _magnitude(H @ W, H.shape[1] // 2)
+    signal = torch.diagonal(received, dim1=-2, dim2=-1)
+    unwanted = received.sum(-1) - signal + noise_power[:, None]
+    return torch.log1p(signal / unwanted).sum(-1)
