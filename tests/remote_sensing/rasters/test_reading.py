@@ -6,6 +6,7 @@ import pytest
 from sample_rasters import smooth, write_raster
 
 from fieldfare.common.errors import InputError
+from fieldfare.remote_sensing.rasters.ranges import spread_of
 from fieldfare.remote_sensing.rasters.reading import Scene, ValueRange
 
 
@@ -50,4 +51,4 @@ def test_mask_band_and_alpha_make_samples_missing(tmp_path):
 def test_extremes_ignore_missing_samples(tmp_path):
     values = np.array([[[np.nan, 3, 5], [-9999, 4, 4]]], np.float32)
     with Scene(write_raster(tmp_path / "a.tif", values, nodata=-9999)) as scene:
-        assert scene.extremes() == ValueRange(3, 5)
+        assert spread_of(scene).extremes == ValueRange(3, 5)

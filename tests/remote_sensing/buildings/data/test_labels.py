@@ -16,8 +16,8 @@ from fieldfare.remote_sensing.buildings.data.labels import (
     Labels,
     edges,
     read_labels,
-    read_polygons,
 )
+from fieldfare.remote_sensing.buildings.data.vectors import read_polygons
 
 
 def labels_of(*boxes):
@@ -180,9 +180,9 @@ def test_a_geometry_column_of_another_name_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("geometry", [shapely.Point(1, 1), shapely.LineString([(0, 0), (5, 5)])])
-def test_points_and_lines_are_refused(tmp_path, geometry):
-    path = write_labels(tmp_path / "mixed.geojson", [shapely.box(0, 0, 2, 2), geometry])
-    with pytest.raises(InputError, match=r"mixed\.geojson: holds other geometries than polygons"):
+def test_points_and_lines_alone_are_refused(tmp_path, geometry):
+    path = write_labels(tmp_path / "others.geojson", [geometry, geometry])
+    with pytest.raises(InputError, match=r"others\.geojson: holds other geometries than polygons"):
         read_polygons(path)
 
 

@@ -89,15 +89,14 @@ def test_without_crs_or_transform_the_size_is_unknown(tmp_path):
         'LENGTHUNIT["metre",1]]',
     ],
 )
-def test_a_crs_of_a_building_site_is_refused(tmp_path, wkt):
+def test_a_crs_of_a_building_site_has_its_own_metres(tmp_path, wkt):
     image = write_raster(
         tmp_path / "site.tif",
         np.zeros((1, 5, 5), np.uint8),
         crs=wkt,
         transform=Affine(1, 0, 5, 0, -1, 5),
     )
-    with pytest.raises(InputError, match=r"site\.tif: its CRS has no place on Earth"):
-        size_of(image)
+    assert size_of(image) == (1, 1)
 
 
 def range_of(path, text=None, window=None):
@@ -155,10 +154,9 @@ def test_a_flat_scene_has_a_range_that_can_be_divided_by(tmp_path):
     assert range_of(image) == (500, 501)
 
 
-def test_a_scene_without_a_valid_pixel_is_refused(tmp_path):
+def test_a_scene_without_a_valid_pixel_has_a_range_that_can_be_divided_by(tmp_path):
     image = write_raster(tmp_path / "void.tif", np.zeros((3, 20, 20), np.uint16), nodata=0)
-    with pytest.raises(InputError, match=r"void\.tif: every pixel is nodata"):
-        range_of(image)
+    assert range_of(image) == (0, 1)
 
 
 @pytest.mark.parametrize("shape", [(300, 5000), (2600, 2600), (1, 9000), (9000, 3), (1, 1)])

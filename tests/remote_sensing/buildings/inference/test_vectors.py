@@ -17,8 +17,8 @@ from fieldfare.remote_sensing.buildings.inference.vectors import (
     metric_crs,
     overlapping,
     part_overlaps,
-    write_footprints,
 )
+from fieldfare.remote_sensing.buildings.inference.writing import write_footprints
 
 FRAME = gpd.GeoDataFrame(
     {"id": [1, 2], "confidence": [0.9, 0.5]},

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_rasters import smooth, write_raster
 
-from fieldfare.common.errors import InputError
 from fieldfare.remote_sensing.super_resolution.inference import run as inference
 from fieldfare.remote_sensing.super_resolution.inference.restore import band_groups
 from fieldfare.remote_sensing.super_resolution.inference.run import InferSettings, infer
@@ -205,10 +204,31 @@ def test_presets_of_the_value_range(tmp_path, dtype, low, high, text, expected):
     assert (job.values.low, job.values.high) == pytest.approx(expected)
 
 
-def test_values_outside_the_range_are_refused_with_the_fix(tmp_path):
-    source = write_raster(tmp_path / "in.tif", np.full((1, 8, 8), 12000, np.uint16))
-    with pytest.raises(InputError, match=r"in.tif.*--range 0:12000 or --range auto"):
-        inference.prepare(source, replace(BICUBIC, value_range="0:10000"), 4)
+def test_values_outside_the_range_are_carried_over(tmp_path):
+    image = smooth(1, 20, 20, 2000, 3000)
+    image[0, 10, 10] = 12_000
+    image[0, 2, 2] = 50
+    source = write_raster(tmp_path / "in.tif", image.astype(np.uint16))
+    found, _, _ = run(source, tmp_path / "out.tif", replace(BICUBIC, value_range="2100:2900"))
+    whole, _, _ = run(source, tmp_path / "all.tif", replace(BICUBIC, value_range="0:12000"))
+    assert found.max() > 9000
+    assert found.min() < 500
+    away = np.ones(found.shape, bool)
+    away[:, :24, :24] = away[:, 28:60, 28:60] = False  # there bicubic alone rings
+    assert np.abs(found.astype(int) - whole)[away].max() < 30
+
+
+def test_one_bright_pixel_moves_neither_the_range_nor_the_rest(tmp_path):
+    """The kind of s2_one_bright_pixel: a cloud or glint among 4096 pixels."""
+    image = smooth(3, 64, 64, 1000, 4000).astype(np.uint16)
+    plain = write_raster(tmp_path / "plain.tif", image)
+    image[:, 0, 0] = 16_000
+    bright = write_raster(tmp_path / "bright.tif", image)
+    ranges = [inference.prepare(path, BICUBIC, 4).values for path in (plain, bright)]
+    assert ranges[0].high == pytest.approx(4000, abs=1)
+    assert ranges[1].high == pytest.approx(4000, rel=0.01)
+    found, _, _ = run(bright, tmp_path / "out.tif")
+    assert found.max() >= 12_000
 
 
 def test_groups_of_bands_repeat_the_last():

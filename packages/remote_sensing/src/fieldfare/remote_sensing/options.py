@@ -54,6 +54,9 @@ class InferOptions(WindowOptions, shared.InferOptions, shared.PrecisionOptions):
         type=console.Numbers(float, 4),
         help="LEFT,BOTTOM,RIGHT,TOP in the raster's own coordinates.",
     )
+    allow_remote: bool = console.option(
+        is_flag=True, help="Inputs may lie on the network (/vsicurl/, https://, WMS)."
+    )
     batch: int | None = console.option(
         type=click.IntRange(min=1), help="Tiles at a time. [default: by device]"
     )

@@ -94,8 +94,8 @@ class InferOptions(rasters.InferOptions, SceneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(shared.ParallelTrainingOptions):
-    """Of `train`."""
+class NetworkOptions:
+    """What is trained, and on what."""
 
     architecture: str = console.option(
         type=click.Choice(ARCHITECTURES), default="unetplusplus", help="Of a fresh network."
@@ -141,8 +141,15 @@ class TrainOptions(shared.ParallelTrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptOptions(TrainOptions):
-    """Of `adapt`; 0 steps and a learning rate of 0 are those that suit the stage."""
+class TrainOptions(NetworkOptions, shared.ParallelTrainingOptions):
+    """Of `train`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions(
+    NetworkOptions, shared.RunFolderOptions, shared.StartOptions, shared.ParallelOptions
+):
+    """Of `adapt`."""
 
     stage: str = console.option(
         type=click.Choice(STAGES),
@@ -154,17 +161,11 @@ class AdaptOptions(TrainOptions):
         default="finetune",
         help="How the clean stage learns from --init.",
     )
-    steps: int = console.option(
-        type=click.IntRange(min=0),
-        default=0,
-        show_default="2000 noisy, 500 clean",
-        help="Steps.",
+    steps: int | None = console.option(
+        type=click.IntRange(min=1), help="Steps. [default: 2000 noisy, 500 clean]"
     )
-    learning_rate: float = console.option(
-        type=float,
-        default=0.0,
-        show_default="1e-3 noisy, 5e-4 clean",
-        help="Peak of the cosine.",
+    learning_rate: float | None = console.option(
+        type=console.POSITIVE, help="Peak of the cosine. [default: 1e-3 noisy, 5e-4 clean]"
     )
 
 
@@ -179,6 +180,7 @@ class EvalOptions(shared.ReportOptions, SceneOptions):
         type=console.FILE,
         help="Compare this instead: polygons, a mask or a folder of them, or a SpaceNet CSV.",
     )
+    layer: str | None = console.option(help="Of a vector file with several layers.")
     models: tuple[str, ...] = shared.models_option(DEFAULT_MODEL)
     depths: tuple[int, ...] = console.option(
         "--depth", type=DEPTH, multiple=True, help="Repeat to compare. [default: whole]"

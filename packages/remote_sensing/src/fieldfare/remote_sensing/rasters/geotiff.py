@@ -15,6 +15,7 @@ import rasterio.shutil
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetWriter
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
@@ -31,6 +32,11 @@ def georeference(scene: Scene, scale: int) -> dict[str, Any]:
     """CRS, transform, ground control points and RPCs of the enlarged scene, for `rasterio.open`."""
     dataset = scene.dataset
     here: dict[str, Any] = {}
+    if scene.place:
+        corner = scene.place.transform * rasterio.Affine.translation(scene.left, scene.top)
+        here["transform"] = corner * rasterio.Affine.scale(1 / scale)
+        here["crs"] = scene.crs
+        return here
     gcps, gcp_crs = dataset.gcps
     if gcps:
         here["gcps"] = [
@@ -158,9 +164,8 @@ def write_geotiff(
             with rasterio.open(plain, "w", **profile) as sink:
                 sink.update_tags(**tags)
                 sink.colorinterp = [*colours, ColorInterp.alpha] if alpha else colours
-                if like_scene and not alpha:
-                    sink.scales = [scene.dataset.scales[band - 1] for band in scene.bands]
-                    sink.offsets = [scene.dataset.offsets[band - 1] for band in scene.bands]
+                if like_scene:
+                    _describe_bands(sink, scene)
                 for index, text in enumerate(descriptions, start=1):
                     sink.set_band_description(index, text or "")
                 top = 0
@@ -194,6 +199,26 @@ def write_geotiff(
         finally:
             if cog:
                 plain.unlink(missing_ok=True)
+
+
+def _describe_bands(sink: DatasetWriter, scene: Scene) -> None:
+    """Scales, offsets, units and tags of the scene's bands; an alpha band after them has none."""
+    dataset, bands = scene.dataset, [band - 1 for band in scene.bands]
+    more = sink.count - len(bands)
+    scales = [*(dataset.scales[band] for band in bands), *[1.0] * more]
+    offsets = [*(dataset.offsets[band] for band in bands), *[0.0] * more]
+    if not more or set(scales) != {1.0} or set(offsets) != {0.0}:
+        sink.scales, sink.offsets = scales, offsets
+    for number, band in enumerate(scene.bands, start=1):
+        if unit := dataset.units[band - 1]:
+            sink.set_band_unit(number, unit)
+        kept = {
+            key: value
+            for key, value in dataset.tags(band).items()
+            if not key.startswith("STATISTICS_")
+        }
+        if kept:
+            sink.update_tags(number, **kept)
 
 
 @contextlib.contextmanager

@@ -2,25 +2,25 @@
 """Reading rasters: checked opening, windows, bands, validity, value ranges."""
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
+import rasterio.windows
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.windows import reflect_indices
 
-SAMPLE_TYPES = ("uint8", "uint16", "int16", "float32")
+from .georeference import Georeference
+from .opening import open_raster, reason
 
-GDAL_CACHE_MB = 128
-"""What GDAL may keep of a raster while it is worked through."""
+SAMPLE_TYPES = ("uint8", "uint16", "int16", "float32")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Scene:
             here is data (near infrared is often marked so by mistake).
         window: part of the raster to work on; the whole when None.
         dataset: the raster when it is open already, or resampled on reading; the scene closes it.
+        place: where it lies, if not where the dataset says.
 
     Raises:
         InputError: missing, not a raster, no bands, unsupported sample type, or a band or window
@@ -66,8 +67,9 @@ class Scene:
         bands: Sequence[int] | None = None,
         window: Window | None = None,
         dataset: DatasetReader | None = None,
+        place: Georeference | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.place = path, place
         self.dataset = dataset or open_raster(path)
         try:
             self._select(bands)
@@ -108,6 +110,11 @@ class Scene:
         self.window = window.intersection(whole)
         self.height, self.width = int(self.window.height), int(self.window.width)
         self.top, self.left = int(self.window.row_off), int(self.window.col_off)
+
+    @property
+    def crs(self) -> CRS | None:
+        """The coordinate system; None without, and where it has no place on Earth."""
+        return self.place.crs if self.place else self.dataset.crs
 
     def __enter__(self) -> "Scene":
         return self
@@ -184,6 +191,16 @@ class Scene:
         flags = self.dataset.mask_flag_enums[self.bands[0] - 1]
         return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel is sure to hold data."""
+        return (
+            self.dtype.kind != "f"
+            and not self.alpha
+            and not self.has_mask_band
+            and all(self.dataset.nodatavals[band - 1] is None for band in self.bands)
+        )
+
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Values and validity of the whole scene, in pieces of at most 2048 x 2048 pixels."""
         step = 2048
@@ -195,23 +212,6 @@ class Scene:
                 values = self.read(rows, columns)
                 yield values, self.valid(values, rows, columns)
 
-    def extremes(self) -> ValueRange:
-        """Smallest and largest valid value over all selected bands; reads the scene once.
-
-        Raises:
-            InputError: no valid pixel, or infinite values.
-        """
-        low, high = math.inf, -math.inf
-        for values, valid in self.blocks():
-            inside = values[valid]
-            if inside.size:
-                low, high = min(low, float(inside.min())), max(high, float(inside.max()))
-        if low > high:
-            raise InputError(f"{self.path}: every pixel is nodata; there is nothing to enlarge")
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise InputError(f"{self.path}: holds infinite values; set them to nodata first")
-        return ValueRange(low, high)
-
     def _read(
         self, bands: list[int], rows: tuple[int, int], columns: tuple[int, int]
     ) -> np.ndarray:
@@ -221,7 +221,7 @@ class Scene:
         except RasterioError as error:
             raise InputError(
                 f"{self.path}: cannot be read at rows {rows[0]} to {rows[1]}: "
-                f"the file is truncated or damaged ({_reason(error)})"
+                f"the file is truncated or damaged ({reason(error)})"
             ) from None
 
 
@@ -241,26 +241,3 @@ def fill_missing(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
             plane = plane[tuple(nearest)]
         planes.append(plane)
     return np.stack(planes)
-
-
-def open_raster(path: Path) -> DatasetReader:
-    """Open a raster, or raise InputError saying in one line why not."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name the rasters in it")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-    except RasterioError as error:
-        raise InputError(f"{path}: not a readable raster ({_reason(error)})") from None
-    if dataset.count == 0:
-        dataset.close()
-        raise InputError(f"{path}: holds no bands; name one of its subdatasets instead")
-    return dataset
-
-
-def _reason(error: Exception) -> str:
-    cause = error.__cause__ or error
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

@@ -9,7 +9,8 @@ from rasterio.windows import Window, from_bounds
 
 from fieldfare.common.errors import InputError
 
-from .reading import open_raster
+from .georeference import georeference_of
+from .opening import open_raster
 
 Box = tuple[int, int, int, int]
 """Row, column, height, width."""
@@ -36,11 +37,12 @@ def window_of(
 def window_of_bounds(path: Path, bounds: tuple[float, float, float, float]) -> Window:
     """Whole-pixel window covering (left, bottom, right, top) in the raster's own coordinates."""
     with open_raster(path) as dataset:
-        if dataset.transform.is_rectilinear:
-            window = from_bounds(*bounds, transform=dataset.transform)
+        transform = georeference_of(dataset).transform
+        if transform.is_rectilinear:
+            window = from_bounds(*bounds, transform=transform)
         else:
             left, bottom, right, top = bounds
-            corners = [~dataset.transform * (x, y) for x in (left, right) for y in (bottom, top)]
+            corners = [~transform * (x, y) for x in (left, right) for y in (bottom, top)]
             columns, rows = zip(*corners, strict=True)
             window = Window.from_slices(
                 (min(rows), max(rows)), (min(columns), max(columns)), boundless=True

@@ -39,14 +39,14 @@ def read_tiles(folder: Path, channels: int) -> list[np.ndarray]:
     Raises:
         InputError: no GeoTIFF in the folder, or one that is not uint8 or has too few bands.
     """
-    import rasterio
+    from ..rasters.opening import open_raster
 
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
     if not paths:
         raise InputError(f"{folder}: holds no .tif files")
     tiles = []
     for path in paths:
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             if source.dtypes[0] != "uint8" or source.count < channels:
                 raise InputError(
                     f"{path}: training needs uint8 with at least {channels} bands, "

@@ -6,7 +6,8 @@ from pathlib import Path
 from fieldfare.common import console
 from fieldfare.common.errors import InputError
 
-from ..data.labels import read_polygons
+from ...rasters.opening import environment
+from ..data.vectors import read_polygons
 from ..evaluation import compare as evaluation
 from ..evaluation import footprints as footprint_evaluation
 from ..evaluation.reports import Evaluation, table, write_reports
@@ -22,6 +23,7 @@ SHOWN = (
 )
 
 
+@environment()
 def evaluate(truth: Path, options: EvalOptions) -> None:
     """Print the table; write the reports where asked."""
     scene, prediction = options.scene, options.prediction
@@ -66,7 +68,7 @@ def compare(prediction: Path, truth: Path, options: EvalOptions) -> list[Evaluat
         return evaluation.compare_masks(prediction, truth, threshold=options.threshold)
     frames = []
     for path in (prediction, truth):
-        frame, messages = read_polygons(path, keep="confidence")
+        frame, messages = read_polygons(path, keep="confidence", layer=options.layer)
         for text in messages:
             console.say(text, quiet=options.quiet)
         frames.append(frame)

@@ -2,46 +2,57 @@
 """rs-buildings infer."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fieldfare.common import batch, console
-from fieldfare.common.commands.infer import check_targets, infer_many, seconds_of, show_plan
+from fieldfare.common.commands.infer import (
+    check_targets,
+    infer_many,
+    input_key,
+    seconds_of,
+    show_plan,
+)
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
+from ...rasters.extent import held_by
+from ...rasters.opening import environment, files_of
 from ...rasters.windows import Box, window_of
+from ...rasters.writing import PICTURES, RASTERS, check_suffix
+from ..data.scenes import COARSE
 from ..inference import run as inference
 from ..inference.footprints import FootprintSettings
 from ..inference.predict import Predictor
-from ..inference.vectors import SUFFIXES
+from ..inference.writing import SUFFIXES
 from ..options import InferOptions, SceneOptions
 
 
 def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Outline one scene, or many through `batch`."""
     set_threads()
-    settings = settings_of(
-        options,
-        model=options.model,
-        depth=options.depth,
-        footprints=FootprintSettings(
-            threshold=options.threshold,
-            min_area=options.min_area,
-            max_hole=options.max_hole,
-            regularise=not options.raw,
-            split=not options.no_split,
-        ),
-        window=window_of(inputs, options.window, options.bbox),
-        batch=options.batch,
-    )
-    if len(inputs) == 1 and not options.output.is_dir():
-        _infer_one(inputs[0], settings, options)
-    else:
-        _infer_many(inputs, settings, options)
+    with environment(allow_remote=options.allow_remote):
+        settings = settings_of(
+            options,
+            model=options.model,
+            depth=options.depth,
+            footprints=FootprintSettings(
+                threshold=options.threshold,
+                min_area=options.min_area,
+                max_hole=options.max_hole,
+                regularise=not options.raw,
+                split=not options.no_split,
+            ),
+            window=window_of(inputs, options.window, options.bbox),
+            batch=options.batch,
+        )
+        if len(inputs) == 1 and not options.output.is_dir():
+            _infer_one(inputs[0], settings, options)
+        else:
+            _infer_many(inputs, settings, options)
 
 
 def settings_of(
@@ -67,16 +78,19 @@ def settings_of(
         batch=batch,
         device=options.device,
         precision=options.precision,
+        allow_remote=getattr(options, "allow_remote", False),
     )
 
 
 def _infer_one(source: Path, settings: inference.InferSettings, options: InferOptions) -> None:
     quiet, output, picture = options.quiet, options.output, options.preview
-    if output.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{output}: name it {', '.join('*' + suffix for suffix in SUFFIXES)}")
+    check_suffix("--output", output, SUFFIXES)
     targets = {"--output": output, "--mask": options.mask, "--prob": options.prob}
     targets |= {"--preview": picture}
-    check_targets([source], targets, options)
+    check_targets(files_of(source), targets, options)
+    for name in ("--mask", "--prob"):
+        check_suffix(name, targets[name], RASTERS)
+    check_suffix("--preview", picture, PICTURES)
     made = [str(path) for path in targets.values() if path]
     predictor = settings.predictor()
     if options.dry_run:
@@ -97,7 +111,7 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
 
     result = inference.infer(
         source,
-        inference.Targets(output, options.mask, options.prob),
+        inference.Targets(output, options.mask, options.prob, picture),
         settings,
         predictor,
         resume=options.resume,
@@ -106,10 +120,6 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
         outlined=outlined,
     )
     bars[-1].__exit__(None, None, None)
-    if picture:
-        from ..inference.preview import draw_outlines
-
-        draw_outlines(source, output, picture, settings.value_range)
     result |= {"mask": options.mask, "probability": options.prob, "preview": picture}
     console.say(f"{result['buildings']} buildings, {result['area_m2']:,.0f} m2", quiet=quiet)
     console.emit(result, as_json=options.as_json, text="\n".join(made))
@@ -126,6 +136,11 @@ def notes(
         lines.append(
             f"{source}: has no CRS; footprints are in pixel coordinates (x = column, y = row), and "
             f"one pixel is taken as {model_gsd:g} m (--gsd says otherwise)"
+        )
+    elif max(job.gsd) > COARSE * model_gsd:
+        lines.append(
+            f"{source}: {max(job.gsd):.3g} m per pixel is {max(job.gsd) / model_gsd:.1f} times as "
+            f"coarse as the model's {model_gsd:g} m; expect to miss most small houses"
         )
     elif job.resampled:
         size = " x ".join(f"{side:.3g}" for side in dict.fromkeys(round(s, 4) for s in job.gsd))
@@ -156,8 +171,11 @@ def _show_plan(
             "tiles": len(job.tiles),
             "memory_mb": round(job.memory / 2**20),
         }
+        held = held_by(scene, job.tiles, shift=settings.shift)
+        plan |= {"tiles_with_data": held.tiles}
+        plan |= {"disk_mb": -(-round(2 * held.share * job.row_bytes) // 2**20)}
     start = np.zeros((1, 2), np.int64)
-    seconds = seconds_of(lambda: predictor(tile, start), count=len(job.tiles))
+    seconds = seconds_of(lambda: predictor(tile, start), count=held.tiles)
     lines = notes(source, job, settings, predictor)
     lines += [f"{name}: {value}" for name, value in plan.items()]
     show_plan(plan, options, seconds=seconds, lines=lines)
@@ -171,21 +189,26 @@ def _infer_many(
     settings.predictor()  # so that a wrong model is refused once, before any worker starts
     infer_many(
         inputs,
-        functools.partial(make_worker, settings),
+        functools.partial(make_worker, settings, {input_key(path): path for path in inputs}),
         lambda path: (options.output / f"{path.stem}.{options.suffix}",),
         options,
+        files_of=files_of,
         settings=inference.identity(settings) | {"footprints": str(settings.footprints)},
         noun="scenes",
     )
 
 
-def make_worker(settings: inference.InferSettings) -> batch.Process:
-    """Load the model once; the returned function outlines one item."""
+def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) -> batch.Process:
+    """Load the model once; the returned function outlines one item.
+
+    Args:
+        sources: the scene of each item, which is not always a file: it may be in an archive.
+    """
     predictor = settings.predictor()
 
     def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
         targets = inference.Targets(temporaries[0], store=item.outputs[0])
-        result = inference.infer(item.inputs[0], targets, settings, predictor)
+        result = inference.infer(sources[item.key], targets, settings, predictor)
         return {"buildings": float(result["buildings"]), "tiles": float(result["tiles"])}
 
     return process

@@ -19,6 +19,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard
 
+from ...rasters.opening import environment
 from ..data.table import LabelledScene, read_table
 from ..evaluation import label_shift
 from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
@@ -30,6 +31,7 @@ from ..training import run as training
 DEFAULTS = {"noisy": (2000, 1e-3), "clean": (500, 5e-4)}
 
 
+@environment()
 def train(table: Path, options: TrainOptions) -> None:
     """Train, then write `model.safetensors` with its card."""
     config, start = _network(options)
@@ -63,6 +65,7 @@ def _train(
     )
 
 
+@environment()
 def adapt(table: Path, options: AdaptOptions) -> None:
     """Train on noisy labels, or go on with clean ones; write model, card and report."""
     stage, method, folder = options.stage, options.method, options.output
@@ -71,14 +74,12 @@ def adapt(table: Path, options: AdaptOptions) -> None:
     if stage == "noisy" and method != "finetune":
         raise InputError("--method: belongs to --stage clean")
     steps, rate = DEFAULTS[stage]
-    options = dataclasses.replace(
-        options, steps=options.steps or steps, learning_rate=options.learning_rate or rate
-    )
-    config, start = _network(options)
+    plan = _plan(options, options.steps or steps, options.learning_rate or rate)
+    config, start = _network(plan)
     scenes = _scenes(table, config, quiet=options.quiet)
-    settings, data = _settings(options), _data(options)
+    settings, data = _settings(plan), _data(plan)
     if stage == "noisy" or start is None:
-        network = _train(config, start, scenes, settings, data, options)
+        network = _train(config, start, scenes, settings, data, plan)
     else:
         network = adaptation.adapt_clean(
             start,
@@ -101,6 +102,13 @@ def adapt(table: Path, options: AdaptOptions) -> None:
     lines += [str(target), str(folder / "report.json")]
     result = {"model": target, **report}
     console.emit(result, as_json=options.as_json, text="\n".join(lines))
+
+
+def _plan(options: AdaptOptions, steps: int, rate: float) -> TrainOptions:
+    """The same as options of `train`."""
+    shared = {field.name for field in dataclasses.fields(TrainOptions)}
+    given = {name: value for name, value in vars(options).items() if name in shared}
+    return TrainOptions(**given | {"steps": steps, "learning_rate": rate})
 
 
 def _adaptation(config: NetworkConfig, options: AdaptOptions) -> adaptation.AdaptSettings:

@@ -4,21 +4,25 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import geopandas as gpd
 import numpy as np
-import pyogrio
 import rasterio.features
 import shapely
 from affine import Affine
-from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 from scipy import ndimage
 
 from fieldfare.common.errors import InputError
 
-from ...rasters.reading import open_raster
+from ...rasters.georeference import Georeference, distance, georeference_of
+from ...rasters.opening import open_raster
+from .annotations import is_coco, read_coco, read_yolo
+from .dateline import near
 from .scenes import placed
+from .vectors import read_polygons
+
+MASKS = (".tif", ".tiff", ".png")
+"""Suffixes of labels that are masks."""
 
 EDGE_WIDTH = 2
 """Pixels inside an outline that are drawn as edge."""
@@ -31,15 +35,31 @@ class Labels:
     Attributes:
         polygons: shapely polygons, valid.
         messages: what was done to them, for people.
-        tree: to find those of a window.
+        unknown: parts of which nothing is known: neither building nor background.
+        tree, unknown_tree: to find those of a window.
     """
 
     polygons: np.ndarray
     messages: tuple[str, ...] = ()
+    unknown: np.ndarray = field(default_factory=lambda: np.empty(0, object))
     tree: shapely.STRtree = field(init=False, compare=False)
+    unknown_tree: shapely.STRtree = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tree", shapely.STRtree(self.polygons))
+        object.__setattr__(self, "unknown_tree", shapely.STRtree(self.unknown))
+
+    def known(
+        self, top: float, left: float, height: float, width: float, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Where something is known, (rows, columns) bool; arguments as of `instances`."""
+        found = self.unknown_tree.query(shapely.box(left, top, left + width, top + height))
+        if not found.size:
+            return np.ones(shape, bool)
+        grid = Affine(width / shape[1], 0, left, 0, height / shape[0], top)
+        drawn = rasterio.features.rasterize(self.unknown[found], out_shape=shape, transform=grid)
+        known: np.ndarray = drawn == 0
+        return known
 
     def instances(
         self, top: float, left: float, height: float, width: float, shape: tuple[int, int]
@@ -75,71 +95,37 @@ def edges(instances: np.ndarray) -> np.ndarray:
     return edge
 
 
-def read_polygons(path: Path, keep: str | None = None) -> tuple[gpd.GeoDataFrame, list[str]]:
-    """Read a vector file's polygons, repaired, each part on its own.
-
-    Args:
-        keep: a column to keep where there is one.
-
-    Returns:
-        The polygons in the file's own CRS, and what had to be done, in words.
-
-    Raises:
-        InputError: missing, not a vector file, or other geometries than polygons.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        if path.suffix == ".parquet":
-            frame = gpd.read_parquet(path)
-        else:
-            frame = pyogrio.read_dataframe(path)
-    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable vector file ({error})") from None
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise InputError(f"{path}: holds no geometries")
-    messages = []
-    geometry = frame.geometry.to_numpy()
-    kinds = set(shapely.get_type_id(geometry[~shapely.is_missing(geometry)]).tolist())
-    polygonal = {int(shapely.GeometryType.POLYGON), int(shapely.GeometryType.MULTIPOLYGON)}
-    if kinds - polygonal:
-        raise InputError(f"{path}: holds other geometries than polygons; export polygons only")
-    geometry = shapely.force_2d(geometry)
-    empty = shapely.is_missing(geometry) | shapely.is_empty(geometry)
-    if empty.any():
-        messages.append(f"{path}: {int(empty.sum())} empty geometries left out")
-    rows, geometry = np.flatnonzero(~empty), geometry[~empty]
-    broken = ~shapely.is_valid(geometry)
-    if broken.any():
-        geometry[broken] = shapely.make_valid(
-            geometry[broken], method="structure", keep_collapsed=False
-        )
-        messages.append(f"{path}: {int(broken.sum())} invalid geometries repaired")
-    parts, owner = shapely.get_parts(geometry, return_index=True)
-    whole = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)
-    columns = {}
-    if keep in frame.columns:
-        columns[keep] = frame[keep].to_numpy()[rows[owner[whole]]]
-    return gpd.GeoDataFrame(columns, geometry=parts[whole], crs=frame.crs), messages
-
-
-def read_labels(path: Path, image: Path) -> Labels:
-    """Read the labels of a raster: polygons in any CRS, or a mask of the raster's size.
+def read_labels(path: Path, image: Path, layer: str | None = None) -> Labels:
+    """Read the labels of a raster: polygons in any CRS, a mask of the raster's size, COCO, YOLO.
 
     Labels without CRS are taken to be in the raster's, if they lie on it. A file without polygons
     says that the scene has no building.
 
+    Args:
+        layer: of a vector file with several.
+
     Raises:
-        InputError: unreadable, no polygon within the raster, or a mask of another size.
+        InputError: unreadable, no polygon within the raster, or a mask of another size or place.
     """
     with open_raster(image) as dataset:
-        crs = CRS.from_user_input(dataset.crs) if dataset.crs else None
-        transform, size = dataset.transform, (dataset.height, dataset.width)
-    if path.suffix.lower() in (".tif", ".tiff", ".png"):
-        return _mask_labels(path, image, size)
-    frame, messages = read_polygons(path)
+        place, size = georeference_of(dataset), (dataset.height, dataset.width)
+        local = dataset.crs is not None and place.crs is None
+    if path.suffix.lower() in MASKS:
+        return _mask_labels(path, image, place, size)
+    if path.suffix.lower() == ".txt":
+        return Labels(read_yolo(path, size))
+    if is_coco(path):
+        buildings, crowds = read_coco(path, image)
+        return Labels(buildings, unknown=crowds)
+    crs = CRS.from_user_input(place.crs) if place.crs else None
+    transform = place.transform
+    frame, messages = read_polygons(path, layer=layer)
     if frame.empty:
         return Labels(np.empty(0, object), (*messages, f"{path}: no polygon, so no building"))
+    if local and frame.crs is not None and _on_earth(frame.crs, frame.total_bounds):
+        raise InputError(
+            f"{path}: cannot be brought from its CRS into that of {image.name}; check both"
+        )
     if crs is not None and frame.crs is not None and not frame.crs.equals(crs):
         try:
             frame = frame.to_crs(crs)
@@ -151,7 +137,8 @@ def read_labels(path: Path, image: Path) -> Labels:
         messages.append(f"{path}: has no CRS; taken to be in that of {image.name}")
     elif crs is None and frame.crs is not None and not transform.is_identity:
         messages.append(f"{image}: has no CRS; taken to be in that of {path.name}")
-    pixels = placed(frame.geometry.to_numpy(), ~transform)
+    middle, _ = transform * (size[1] / 2, size[0] / 2)
+    pixels = placed(near(frame.geometry.to_numpy(), crs, middle), ~transform)
     inside = shapely.intersects(pixels, shapely.box(0, 0, size[1], size[0]))
     if not inside.any():
         raise InputError(
@@ -162,15 +149,38 @@ def read_labels(path: Path, image: Path) -> Labels:
     return Labels(pixels[inside], tuple(messages))
 
 
-def _mask_labels(path: Path, image: Path, size: tuple[int, int]) -> Labels:
-    """Connected regions of a mask (not 0 is building) as polygons."""
+def _on_earth(crs: CRS, bounds: np.ndarray) -> bool:
+    """Whether coordinates lie on Earth; GeoJSON without CRS only seems to be in degrees."""
+    if not (crs.is_geographic or crs.is_projected):
+        return False
+    return crs.is_projected or bool(np.abs(bounds).max() <= 360)
+
+
+def _mask_labels(path: Path, image: Path, place: Georeference, size: tuple[int, int]) -> Labels:
+    """Connected regions of a mask (not 0 is building) as polygons; its nodata is unknown."""
     with open_raster(path) as dataset:
         if (dataset.height, dataset.width) != size:
             raise InputError(
                 f"{path}: has {dataset.width} x {dataset.height} pixels, "
                 f"{image.name} {size[1]} x {size[0]}"
             )
-        mask = dataset.read(1) != 0
+        there, messages = georeference_of(dataset), []
+        if away := distance(there, place, size):
+            if there.crs == place.crs:
+                raise InputError(
+                    f"{path}: lies {away}, as seen from {image.name}; give its own mask"
+                )
+            messages.append(f"{path}: lies {away}; taken for a mask of {image.name}")
+        values = dataset.read(1)
+        known = dataset.read_masks(1) != 0
+        if dataset.nodata == 0:  # a mask's background
+            known[:] = True
+    return Labels(_regions((values != 0) & known), tuple(messages), _regions(~known))
+
+
+def _regions(mask: np.ndarray) -> np.ndarray:
+    """Outlines of connected pixels."""
     shapes = rasterio.features.shapes(mask.astype(np.uint8), mask=mask)
-    polygons = [shapely.geometry.shape(geometry) for geometry, _ in shapes]
-    return Labels(np.array(polygons, object))
+    polygons = np.empty(0, object)
+    found = [shapely.geometry.shape(geometry) for geometry, _ in shapes]
+    return np.array(found, object) if found else polygons

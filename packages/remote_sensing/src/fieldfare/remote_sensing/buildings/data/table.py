@@ -18,12 +18,19 @@ from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
 
-from ...rasters.reading import Scene, ValueRange, open_raster
-from .labels import Labels, read_labels
+from ...rasters.georeference import georeference_of
+from ...rasters.opening import open_raster
+from ...rasters.reading import Scene, ValueRange
+from .labels import MASKS, Labels, read_labels
 from .scenes import ground_size, placed, value_range
+from .vectors import FORMATS, PARQUET
+
+IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt")
+LABELS = (*MASKS, *FORMATS, *PARQUET, ".txt")
+"""Suffixes that are looked for in folders."""
 
 SPLITS = ("train", "val", "test")
-COLUMNS = "image,labels,split,area,window,gsd"
+COLUMNS = "image,labels,split,area,window,gsd,layer"
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class LabelledScene:
     def read(
         self, top: float, left: float, height: float, width: float, shape: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A part, resampled: (rows, columns, bands) uint8 and where it holds data, bool."""
+        """A part, resampled: (rows, columns, bands) uint8 and where it and its labels are known."""
         dataset = self._dataset()
         window = Window(left, top, width, height)
         finer = height > shape[0]
@@ -70,6 +77,7 @@ class LabelledScene:
         )
         valid = dataset.dataset_mask(window=window, out_shape=shape) > 0
         valid &= np.isfinite(image).all(axis=0)  # NaN that no nodata value tells of
+        valid &= self.labels.known(top, left, height, width, shape)
         scaled = (image.astype(np.float32) - self.values.low) / (self.values.high - self.values.low)
         pixels = (np.nan_to_num(scaled).clip(0, 1) * 255).round().astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(1, 2, 0)), valid
@@ -86,11 +94,12 @@ class LabelledScene:
 
 
 def read_table(table: Path, *, bands: int) -> tuple[list[LabelledScene], list[str]]:
-    """Read a CSV of scenes: image, labels, split and, optionally, area, window and gsd.
+    """Read a CSV of scenes: image, labels, split and, optionally, area, window, gsd and layer.
 
-    Paths are relative to the table. `area` is the image's name when empty; `window` is
-    "row column height width" in pixels, the whole raster when empty; `gsd`, metres per pixel, is
-    needed for rasters without CRS only.
+    Paths are relative to the table; an image may be a folder of images, whose labels are a folder
+    of files with the same stems or one COCO file. `area` is the image's name when empty; `window`
+    is "row column height width" in pixels, the whole raster when empty; `gsd`, metres per pixel, is
+    needed for rasters without CRS only; `layer` is that of labels with several.
 
     Args:
         bands: how many the network takes; the first ones besides alpha are used.
@@ -112,22 +121,48 @@ def read_table(table: Path, *, bands: int) -> tuple[list[LabelledScene], list[st
         raise InputError(f"{table}: needs a header and rows with the columns {COLUMNS}")
     scenes, messages = [], []
     for number, row in enumerate(rows, start=2):
-        scene = _labelled_scene(table, number, row, bands)
-        scenes.append(scene)
-        messages += [text for text in scene.labels.messages if text not in messages]
+        for image, labels in _pairs(table, number, row):
+            scene = _labelled_scene(f"{table}, line {number}", image, labels, row, bands)
+            scenes.append(scene)
+            messages += [text for text in scene.labels.messages if text not in messages]
     check_areas(scenes)
     return scenes, messages
 
 
-def _labelled_scene(table: Path, number: int, row: dict[str, str], bands: int) -> LabelledScene:
-    where = f"{table}, line {number}"
+def _pairs(table: Path, number: int, row: dict[str, str]) -> list[tuple[Path, Path]]:
+    """Images and labels of a row: two files, or a folder of images with labels of the same stems
+    in another folder, or in one COCO file."""
+    for name in ("image", "labels"):
+        if not (row[name] or "").strip():
+            raise InputError(f"{table}, line {number}: {name} is empty; name a file or a folder")
+    image, labels = (table.parent / row[name].strip() for name in ("image", "labels"))
+    if not image.is_dir():
+        return [(image, labels)]
+    images = sorted(path for path in image.iterdir() if path.suffix.lower() in IMAGES)
+    if not images:
+        raise InputError(f"{image}: holds no images ({', '.join('*' + name for name in IMAGES)})")
+    if not labels.is_dir():
+        return [(path, labels) for path in images]
+    found: dict[str, list[Path]] = {}
+    for path in sorted(labels.iterdir()):
+        if path.suffix.lower() in LABELS:
+            found.setdefault(path.stem, []).append(path)
+    pairs = []
+    for path in images:
+        partners = found.get(path.stem, [])
+        if len(partners) != 1:
+            count = "no" if not partners else "several"
+            raise InputError(f"{path}: {labels} holds {count} labels named {path.stem}.*")
+        pairs.append((path, partners[0]))
+    return pairs
+
+
+def _labelled_scene(
+    where: str, image: Path, labels: Path, row: dict[str, str], bands: int
+) -> LabelledScene:
     split = (row["split"] or "").strip()
     if split not in SPLITS:
         raise InputError(f"{where}: split {split!r} must be one of {', '.join(SPLITS)}")
-    for name in ("image", "labels"):
-        if not (row[name] or "").strip():
-            raise InputError(f"{where}: {name} is empty; name a file")
-    image = table.parent / row["image"].strip()
     window = _window(where, (row.get("window") or "").split())
     with Scene(image, window=window) as scene:
         if len(scene.bands) < bands:
@@ -135,7 +170,7 @@ def _labelled_scene(table: Path, number: int, row: dict[str, str], bands: int) -
         size = ground_size(scene.dataset) or _stated_size(where, image, row.get("gsd"))
         return LabelledScene(
             image=image,
-            labels=read_labels(table.parent / row["labels"].strip(), image),
+            labels=read_labels(labels, image, (row.get("layer") or "").strip() or None),
             split=split,
             area=(row.get("area") or "").strip() or image.stem,
             window=scene.window,
@@ -220,7 +255,8 @@ def _outline(scene: LabelledScene) -> _Outline:
     bottom = window.row_off + window.height - rim
     pixels = shapely.box(left, top, right, bottom)
     with open_raster(scene.image) as dataset:
-        crs, transform = dataset.crs, dataset.transform
+        place = georeference_of(dataset)
+    crs, transform = place.crs, place.transform
     if crs is None:
         return _Outline(str(scene.image.resolve()), pixels, None)
     here = placed(pixels, transform)

@@ -17,7 +17,8 @@ from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
 
-from ...rasters.reading import open_raster
+from ...rasters.georeference import distance, georeference_of
+from ...rasters.opening import open_raster
 from ..data.labels import Labels
 from ..data.scenes import ground_size, placed
 from ..inference.footprints import FULL, MISSING
@@ -72,6 +73,9 @@ def compare_masks(
             if source.shape != wanted.shape:
                 sizes = [f"{d.width} x {d.height}" for d in (source, wanted)]
                 raise InputError(f"{ours}: has {sizes[0]} pixels, but {theirs} {sizes[1]}")
+            places = (georeference_of(source), georeference_of(wanted))
+            if away := distance(*places, source.shape):
+                raise InputError(f"{ours}: lies {away}, as seen from {theirs}; name its own truth")
             full = 1 if is_mask else _full(source)
             parts = []
             for outer, inner in _blocks(source.shape, max(rho, boundary_px)):

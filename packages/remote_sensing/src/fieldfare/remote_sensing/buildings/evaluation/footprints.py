@@ -70,7 +70,9 @@ def _buildings(
         raise InputError(f"{without}: have no CRS, so they cannot be compared; assign one first")
     if crs is not None:
         frame = frame.to_crs(crs)
-    geometry, owner = shapely.get_parts(sound(frame.geometry.to_numpy()), return_index=True)
+    pieces, first = shapely.get_parts(frame.geometry.to_numpy(), return_index=True)
+    geometry, again = shapely.get_parts(sound(pieces), return_index=True)
+    owner = first[again]
     if region is not None and len(geometry):
         shapely.prepare(region)
         across = ~shapely.contains_properly(region, geometry)

@@ -10,6 +10,7 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from ...rasters.georeference import georeference_of
 from ...rasters.pictures import to_rgb
 from ...rasters.reading import Scene
 from ..data.labels import Labels
@@ -108,7 +109,7 @@ def _view(image: Path, source: DatasetReader, window: Window) -> np.ndarray:
     left, top, right, bottom = _bounds(window)
     with Scene(image) as scene:
         values = value_range(scene, None)
-        to_image = ~scene.dataset.transform * source.transform
+        to_image = ~georeference_of(scene.dataset).transform * source.transform
         (x0, y0), (x1, y1) = to_image * (left, top), to_image * (right, bottom)
         bands = scene.dataset.read(
             list(scene.bands[:3]),

@@ -24,19 +24,17 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ...rasters.reading import open_raster
+from ...rasters.opening import GDAL_CACHE_MB, open_raster
+from ..data.dateline import near
 from ..data.scenes import ground_size, placed
 from .regularise import regularise
-from .vectors import fill_holes, metric_crs, part_overlaps, reproject
+from .vectors import fill_holes, largest, metric_crs, part_overlaps, reproject
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 FULL, MISSING = 250, 255
 """Levels of a probability raster: FULL is 1, MISSING is no data."""
-
-GDAL_CACHE_MB = 128
-"""GDAL's own default, 5 % of the machine's memory, would let a large raster fill it."""
 
 STRIP = 512
 """Rows that are thresholded at a time."""
@@ -46,6 +44,9 @@ LARGEST = 16_000_000
 
 STRIP_PIXELS = 4_000_000
 """Pixels read at a time of a region in one piece."""
+
+NOISE = 1e-6
+"""Pixels beyond the border that are an error of rounding."""
 
 TOLERANCE = 2.5
 """Pixels that an outline may be moved by, roughly."""
@@ -116,6 +117,7 @@ def extract(
     polygons, regions = polygons[kept], [regions[index] for index in kept]
     if settings.regularise:
         polygons = regularise(polygons, TOLERANCE * pixel)
+    polygons, placed_there = ground.coordinates(polygons)
     return gpd.GeoDataFrame(
         {
             "id": np.arange(1, len(regions) + 1),
@@ -125,7 +127,7 @@ def extract(
             "orientation": orientation(polygons).round(1) % 180,
             "touches_edge": np.array([r.touches_edge for r in regions], bool),
         },
-        geometry=ground.coordinates(polygons),
+        geometry=placed_there,
         crs=ground.crs,
     )
 
@@ -136,19 +138,22 @@ class _Ground:
 
     Attributes:
         unit: metres of a unit of the coordinates where there is no CRS.
+        size: width and height in pixels.
     """
 
     transform: Affine
     crs: CRS | None
     metric: CRS | None
     unit: float
+    size: tuple[int, int]
 
     @classmethod
     def of(cls, source: DatasetReader, gsd: float | None) -> "_Ground":
         crs = CRS.from_user_input(source.crs) if source.crs else None
         if crs is None and gsd is None:
             raise ValueError(f"{source.name}: has no CRS, so gsd must be given")
-        return cls(source.transform, crs, metric_crs(crs, source.bounds), gsd or 1.0)
+        metric = metric_crs(crs, source.bounds)
+        return cls(source.transform, crs, metric, gsd or 1.0, (source.width, source.height))
 
     def pixel(self, source: DatasetReader) -> float:
         """Side in metres of a square as large as a pixel."""
@@ -170,12 +175,26 @@ class _Ground:
             return metres
         return reproject(here, self.crs, self.metric)
 
-    def coordinates(self, polygons: np.ndarray) -> np.ndarray:
-        """From metres to the raster's CRS."""
+    def coordinates(self, polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """From metres to the raster's CRS, cut at its border: in metres again, and there."""
         if self.crs is None or self.metric is None:
             here: np.ndarray = shapely.transform(polygons, lambda xy: xy / self.scale)
-            return here
-        return reproject(polygons, self.metric, self.crs)
+        else:
+            middle, _ = self.transform * (self.size[0] / 2, self.size[1] / 2)
+            here = reproject(
+                polygons, self.metric, self.crs, lambda moved: near(moved, self.crs, middle)
+            )
+        region = placed(shapely.box(0, 0, *self.size), self.transform)
+        noise = NOISE * math.sqrt(abs(self.transform.determinant))
+        across = np.flatnonzero(~shapely.covers(shapely.buffer(region, noise), here))
+        if across.size:
+            here, polygons = here.copy(), polygons.copy()
+            here[across] = [largest(cut) for cut in shapely.intersection(here[across], region)]
+            polygons[across] = self.metres(placed(here[across], ~self.transform))
+        if self.transform.is_rectilinear:
+            low, high = np.reshape(region.bounds, (2, 2))
+            here = shapely.transform(here, lambda xy: np.clip(xy, low, high))
+        return polygons, here
 
 
 def orientation(polygons: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fieldfare.common.errors import InputError
+from fieldfare.common.errors import InputError, RunError
 from fieldfare.common.runtime import resolve_device, resolve_precision
 
 from ..networks.building_network import BuildingNetwork, depths_of
@@ -36,7 +36,10 @@ class Predictor:
         """(N, bands, h, w) float32 in [0, 1] -> probabilities (N, outputs, h, w) float32."""
         image = torch.from_numpy(tiles).to(self.device)
         logits = self.network(image.contiguous(memory_format=torch.channels_last))
-        return torch.sigmoid(logits).cpu().numpy()
+        found = torch.sigmoid(logits).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise RunError("the network gives values that are no numbers; its weights are damaged")
+        return found
 
 
 def load_predictor(

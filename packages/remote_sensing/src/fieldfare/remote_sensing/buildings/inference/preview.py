@@ -3,8 +3,8 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from PIL import Image, ImageDraw
@@ -12,10 +12,14 @@ from pyproj import CRS
 from rasterio import Affine
 from rasterio.enums import Resampling
 
+from ...rasters.georeference import georeference_of
 from ...rasters.pictures import save_sheet, to_rgb
 from ...rasters.reading import Scene
-from ..data.labels import read_polygons
+from ..data.dateline import near
 from ..data.scenes import placed, value_range
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 SIDE = 900
 """Longest side of each panel in pixels."""
@@ -23,16 +27,16 @@ SIDE = 900
 COLOUR = (255, 214, 0)
 
 
-def draw_outlines(scene: Path, footprints: Path, target: Path, values: str | None) -> None:
-    """Write a scene beside itself with the outlines of a footprint file.
+def draw_outlines(scene: Path, frame: "gpd.GeoDataFrame", target: Path, values: str | None) -> None:
+    """Write a scene beside itself with the outlines of footprints.
 
     A scene of more than 4 times SIDE is shown by the part of that size that holds most footprints,
     so that single houses can be seen.
     """
-    frame, _ = read_polygons(footprints)
     with Scene(scene) as source:
         dataset = source.dataset
-        pixels = to_pixels(frame, dataset.crs, dataset.transform)
+        place = georeference_of(dataset)
+        pixels = to_pixels(frame, place.crs, place.transform)
         side = 4 * SIDE
         top, left, height, width = _densest(pixels, source.height, source.width, side)
         shrink = min(1.0, SIDE / max(height, width))
@@ -52,11 +56,13 @@ def draw_outlines(scene: Path, footprints: Path, target: Path, values: str | Non
     save_sheet(target, [[plain, drawn]], ["scene", f"{len(shown)} buildings"])
 
 
-def to_pixels(frame: gpd.GeoDataFrame, crs: object, transform: Affine) -> np.ndarray:
+def to_pixels(frame: "gpd.GeoDataFrame", crs: object, transform: Affine) -> np.ndarray:
     """Polygons in pixel coordinates of a raster."""
+    geometries = frame.geometry.to_numpy()
     if crs is not None and frame.crs is not None:
-        frame = frame.to_crs(CRS.from_user_input(crs))
-    pixels: np.ndarray = placed(frame.geometry.to_numpy(), ~transform)
+        own = CRS.from_user_input(crs)
+        geometries = near(frame.to_crs(own).geometry.to_numpy(), own, transform.c)
+    pixels: np.ndarray = placed(geometries, ~transform)
     return pixels
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
@@ -19,14 +18,17 @@ from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
 from ... import __version__
 from ...rasters.geotiff import BLOCK, provenance_tags, write_geotiff
-from ...rasters.reading import GDAL_CACHE_MB, Scene, ValueRange, fill_missing
+from ...rasters.opening import GDAL_CACHE_MB, environment, files_of, open_raster
+from ...rasters.reading import Scene, ValueRange, fill_missing
 from ...rasters.rows import RowStore, kept_rows
-from ..data.scenes import open_at, value_range
+from ...rasters.writing import check_disk, together
+from ..data.scenes import COARSEST, metres_per_unit, open_at, value_range
 from ..networks.building_network import STRIDES
 from ..networks.models import TASK
 from .footprints import FULL, MISSING, FootprintSettings, extract
 from .predict import Predictor, load_predictor
-from .vectors import write_footprints
+from .preview import draw_outlines
+from .writing import write_footprints
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -47,6 +49,7 @@ class InferSettings:
         tile, overlap: in pixels of the model.
         origin: where the tile grid starts, in pixels, see `shift`.
         batch: tiles predicted together; chosen by device when None.
+        allow_remote: the scene may lie on the network.
     """
 
     model: str
@@ -62,6 +65,7 @@ class InferSettings:
     batch: int | None = None
     device: str = "auto"
     precision: str = "auto"
+    allow_remote: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.tile:
@@ -110,6 +114,11 @@ class Job:
         """Estimate in bytes of what inference holds besides the model and one batch."""
         return 3 * band_bytes(self.tiles, self.outputs) + GDAL_CACHE_MB * 2**20
 
+    @property
+    def row_bytes(self) -> int:
+        """What all finished rows take on disk where every row holds data."""
+        return self.outputs * self.scene.width * self.scene.height
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -122,6 +131,7 @@ class Targets:
     footprints: Path
     mask: Path | None = None
     probability: Path | None = None
+    preview: Path | None = None
     store: Path | None = None
 
 
@@ -137,9 +147,17 @@ def prepare(path: Path, settings: InferSettings, predictor: Predictor) -> Job:
         if len(scene.bands) < config.in_channels or (
             settings.bands and len(scene.bands) != config.in_channels
         ):
+            advice = "it takes no grey images"
+            if len(scene.bands) >= config.in_channels or settings.bands:
+                advice = "choose them with --bands"
             raise InputError(
                 f"{path}: the model takes {config.in_channels} bands, not {len(scene.bands)}; "
-                "choose them with --bands"
+                f"{advice}"
+            )
+        if gsd is not None and max(gsd) > COARSEST * config.gsd:
+            raise InputError(
+                f"{path}: has pixels of {max(gsd):.3g} m, the model was made for {config.gsd:g} m; "
+                "houses cannot be seen in so coarse imagery"
             )
         scene.bands = scene.bands[: config.in_channels]
         scene.crop(_window(scene, path, settings.window))
@@ -154,7 +172,7 @@ def _window(scene: Scene, path: Path, window: tuple[int, int, int, int] | None) 
     """A window of the raster in pixels of the scene, which may be resampled."""
     if window is None:
         return None
-    with rasterio.open(path) as dataset:
+    with open_raster(path) as dataset:
         down = scene.dataset.height / dataset.height
         across = scene.dataset.width / dataset.width
     row, column, height, width = window
@@ -198,12 +216,14 @@ def infer(
     Returns:
         What was found and done, for `--json`.
     """
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+    with environment(allow_remote=settings.allow_remote):
         job = prepare(path, settings, predictor)
         with job.scene as scene:
             started(job)
+            if scene.dense:
+                check_disk(targets.footprints, job.row_bytes)
             store, run = targets.store or targets.footprints, identity(settings)
-            with kept_rows(path, store, run, resume=resume, height=scene.height) as rows:
+            with kept_rows(files_of(path), store, run, resume=resume, height=scene.height) as rows:
                 _predict_rows(job, settings, predictor, rows, progress)
                 frame = _outline(path, job, rows, targets, settings, predictor, outlined)
             return {
@@ -214,6 +234,7 @@ def infer(
                 "height": scene.height,
                 "resampled": job.resampled,
                 "tiles": len(job.tiles),
+                "metres_per_unit": metres_per_unit(scene, predictor.config.gsd),
             }
 
 
@@ -240,6 +261,9 @@ def _predict_rows(
         here = (scene.top + row, scene.top + row + block.shape[1])
         columns = (scene.left, scene.left + scene.width)
         valid = scene.valid(scene.read(here, columns), here, columns).any(axis=0)
+        if not valid.any():
+            rows.add(block.shape[1])
+            return
         levels = np.rint(np.clip(block, 0, 1) * FULL).astype(np.uint8)
         levels[:, ~valid] = MISSING
         rows.add(block.shape[1], probability=levels)
@@ -270,25 +294,34 @@ def _outline(
     names = list(predictor.config.outputs)
     tags = provenance_tags(
         path,
-        asdict(settings) | {"model": Path(settings.model).stem, "range": str(job.values)},
+        _result_settings(settings) | {"model": Path(settings.model).stem, "range": str(job.values)},
     )
+    scene = job.scene
+
+    def levels() -> Iterator[np.ndarray]:
+        def nothing(count: int) -> np.ndarray:
+            return np.full((len(names), count, scene.width), MISSING, np.uint8)
+
+        return rows.read("probability", BLOCK, nothing)
+
     with tempfile.TemporaryDirectory(dir=rows.folder) as folder:
         probability = Path(folder) / "probability.tif"
-        _write(probability, rows.read("probability", BLOCK), job.scene, tags, names, cog=False)
-        gsd = None
-        if job.scene.dataset.crs is None or job.gsd is None:
-            pixel = predictor.config.gsd if job.resampled else settings.gsd or predictor.config.gsd
-            gsd = pixel / math.sqrt(abs(job.scene.dataset.transform.determinant))
-        frame = extract(probability, settings.footprints, gsd=gsd, progress=progress)
+        _write(probability, levels(), scene, tags, names, cog=False)
+        unit = metres_per_unit(job.scene, predictor.config.gsd)
+        frame = extract(probability, settings.footprints, gsd=unit, progress=progress)
     frame["model"] = Path(settings.model).stem
-    if targets.probability:
-        levels = rows.read("probability", BLOCK)
-        _write(targets.probability, levels, job.scene, tags, names, cog=True)
-    if targets.mask:
-        least = settings.footprints.threshold * FULL
-        masks = (_mask(levels[:1], least) for levels in rows.read("probability", BLOCK))
-        _write(targets.mask, masks, job.scene, tags, ["building"], cog=True)
-    write_footprints(frame, targets.footprints)
+    wanted = (targets.footprints, targets.mask, targets.probability, targets.preview)
+    with together(*wanted) as (footprints, mask, probability_target, picture):
+        if probability_target:
+            _write(probability_target, levels(), scene, tags, names, cog=True)
+        if mask:
+            least = settings.footprints.threshold * FULL
+            masks = (_mask(block[:1], least) for block in levels())
+            _write(mask, masks, scene, tags, ["building"], cog=True)
+        if picture:
+            draw_outlines(path, frame, picture, settings.value_range)
+        assert footprints is not None
+        write_footprints(frame, footprints)
     return frame
 
 
@@ -319,8 +352,15 @@ def _write(
     )
 
 
+def _result_settings(settings: InferSettings) -> dict[str, Any]:
+    """Those that change the result."""
+    kept = asdict(settings)
+    del kept["batch"], kept["allow_remote"]
+    return kept
+
+
 def identity(settings: InferSettings) -> dict[str, Any]:
     """What the probabilities of one run must agree on: settings, weights, version."""
-    kept = asdict(replace(settings, footprints=FootprintSettings(), batch=None))
+    kept = _result_settings(replace(settings, footprints=FootprintSettings()))
     digest = hashlib.sha256(locate(settings.model, TASK).read_bytes()).hexdigest()
     return kept | {"weights": digest, "version": __version__}

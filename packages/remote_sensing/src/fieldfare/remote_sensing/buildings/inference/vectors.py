@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Footprints as vectors: metres to work in, cleaning, files."""
 
-import contextlib
 import math
-import warnings
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,15 +10,12 @@ import shapely
 from pyproj import CRS, Transformer
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.files import atomic_path
 
 from .regularise import SHARED, noded, regularise
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-SUFFIXES = (".gpkg", ".parquet", ".geojson")
-LAYER = "footprints"
 DEGREES = 1e-7
 """What GeoJSON coordinates are rounded to, about a centimetre."""
 
@@ -49,15 +43,24 @@ def metric_crs(crs: CRS | None, bounds: Sequence[float]) -> CRS | None:
     return CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
 
 
-def reproject(polygons: np.ndarray, source: CRS, target: CRS) -> np.ndarray:
-    """Polygons from one CRS to another, x before y; one that turns invalid is repaired."""
+def reproject(
+    polygons: np.ndarray,
+    source: CRS,
+    target: CRS,
+    settle: Callable[[np.ndarray], np.ndarray] = lambda moved: moved,
+) -> np.ndarray:
+    """Polygons from one CRS to another, x before y; one that turns invalid is repaired.
+
+    Args:
+        settle: what is done before that, such as joining what the 180th meridian parts.
+    """
     if not len(polygons) or source == target:
         return polygons
     step = Transformer.from_crs(source, target, always_xy=True)
     moved = shapely.transform(
         polygons, lambda xy: np.column_stack(step.transform(xy[:, 0], xy[:, 1]))
     )
-    return repair(moved)
+    return repair(settle(moved))
 
 
 def repair(polygons: np.ndarray) -> np.ndarray:
@@ -69,7 +72,7 @@ def repair(polygons: np.ndarray) -> np.ndarray:
     polygons = polygons.copy()
     for index in broken:
         fixed = shapely.make_valid(polygons[index], method="structure", keep_collapsed=False)
-        polygons[index] = _largest(fixed)
+        polygons[index] = largest(fixed)
     return polygons
 
 
@@ -97,11 +100,11 @@ def _parted(polygons: np.ndarray, pairs: Iterable[tuple[int, int]], gap: float) 
             (one, other) if polygons[one].area < polygons[other].area else (other, one)
         )
         taken = shapely.buffer(polygons[smaller], gap, join_style="mitre")
-        polygons[larger] = _largest(shapely.difference(polygons[larger], taken))
+        polygons[larger] = largest(shapely.difference(polygons[larger], taken))
     return polygons
 
 
-def _largest(geometry: shapely.Geometry) -> shapely.Polygon:
+def largest(geometry: shapely.Geometry) -> shapely.Polygon:
     """The largest polygon of a geometry, empty if there is none."""
     parts = shapely.get_parts(geometry)
     parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
@@ -141,7 +144,7 @@ def _on_grid(polygons: np.ndarray) -> np.ndarray:
     rounded = shapely.set_precision(polygons, DEGREES)
     rounded = shapely.set_precision(rounded, 0)  # or else its overlaps would be rounded as well
     for index in np.flatnonzero(shapely.get_type_id(rounded) != shapely.GeometryType.POLYGON):
-        rounded[index] = _largest(rounded[index])
+        rounded[index] = largest(rounded[index])
     return np.where(shapely.is_empty(rounded), polygons, rounded)
 
 
@@ -171,39 +174,3 @@ def clean(frame: "gpd.GeoDataFrame", *, tolerance: float = 0.5) -> "gpd.GeoDataF
     if metric is not None:
         polygons = reproject(polygons, metric, crs)
     return frame.set_geometry(gpd.GeoSeries(polygons, index=frame.index, crs=crs))
-
-
-def write_footprints(frame: "gpd.GeoDataFrame", path: Path) -> None:
-    """Write a layer by the file's suffix: .gpkg, .parquet (GeoParquet 1.1) or .geojson.
-
-    GeoJSON is in longitude and latitude (RFC 7946), without CRS in the coordinates there are.
-
-    Raises:
-        InputError: another suffix.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path}: name it {', '.join('*' + known for known in SUFFIXES)}")
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="'crs' was not provided")
-        if suffix == ".parquet":
-            frame.to_parquet(temporary, schema_version="1.1.0", write_covering_bbox=True)
-            return
-        options = {"engine": "pyogrio", "layer": LAYER, "geometry_type": "Polygon"}
-        if suffix == ".gpkg":
-            try:
-                frame.to_file(temporary, driver="GPKG", **options)
-            finally:
-                for sibling in ("-wal", "-shm", "-journal"):
-                    with contextlib.suppress(FileNotFoundError):
-                        Path(f"{temporary}{sibling}").unlink()
-            return
-        if frame.crs is None:
-            frame.to_file(temporary, driver="GeoJSON", **options)
-            return
-        import geopandas as gpd
-
-        degrees = reproject(frame.geometry.to_numpy(), frame.crs, CRS.from_epsg(4326))
-        rounded = rounded_degrees(degrees)
-        frame = frame.set_geometry(gpd.GeoSeries(rounded, index=frame.index, crs="EPSG:4326"))
-        frame.to_file(temporary, driver="GeoJSON", RFC7946="YES", **options)

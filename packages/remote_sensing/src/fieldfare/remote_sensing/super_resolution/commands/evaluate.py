@@ -7,11 +7,13 @@ from fieldfare.common import console
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
+from ...rasters.opening import environment
 from ..evaluation import compare as evaluation
 from ..inference import restore
 from ..options import EvalOptions
 
 
+@environment()
 def evaluate(folder: Path, options: EvalOptions) -> None:
     """Print the table of means; write the reports where asked."""
     set_threads()

@@ -2,18 +2,27 @@
 """rs-sr infer."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fieldfare.common import batch, console
-from fieldfare.common.commands.infer import check_targets, infer_many, seconds_of, show_plan
+from fieldfare.common.commands.infer import (
+    check_targets,
+    infer_many,
+    input_key,
+    seconds_of,
+    show_plan,
+)
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
 
+from ...rasters.extent import held_by
+from ...rasters.opening import environment, files_of
 from ...rasters.windows import window_of
+from ...rasters.writing import PICTURES, RASTERS, check_suffix
 from ..inference import restore
 from ..inference import run as inference
 from ..options import InferOptions
@@ -22,11 +31,12 @@ from ..options import InferOptions
 def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Enlarge one raster, or many through `batch`."""
     set_threads()
-    settings = _settings(inputs, options)
-    if len(inputs) == 1 and not options.output.is_dir():
-        _infer_one(inputs[0], settings, options)
-    else:
-        _infer_many(inputs, settings, options)
+    with environment(allow_remote=options.allow_remote):
+        settings = _settings(inputs, options)
+        if len(inputs) == 1 and not options.output.is_dir():
+            _infer_one(inputs[0], settings, options)
+        else:
+            _infer_many(inputs, settings, options)
 
 
 def _settings(inputs: Sequence[Path], options: InferOptions) -> inference.InferSettings:
@@ -45,6 +55,7 @@ def _settings(inputs: Sequence[Path], options: InferOptions) -> inference.InferS
         device=options.device,
         precision=options.precision,
         cog=options.layout == "cog",
+        allow_remote=options.allow_remote,
     )
 
 
@@ -52,7 +63,9 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
     quiet, output, picture = options.quiet, options.output, options.preview
     deviation = _deviation_path(output) if settings.uncertainty else None
     targets = {"--output": output, "--uncertainty": deviation, "--preview": picture}
-    check_targets([source], targets, options)
+    check_targets(files_of(source), targets, options)
+    check_suffix("--output", output, RASTERS)
+    check_suffix("--preview", picture, PICTURES)
     made = [str(path) for path in targets.values() if path]
     restorers = settings.restorers()
     if options.dry_run:
@@ -61,7 +74,8 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
     bars: list[Progress] = []
 
     def started(job: inference.Job) -> None:
-        console.say(f"{source}: values {job.values} are seen as 0 to 1", quiet=quiet)
+        outside = ", those outside are carried over" if job.beyond else ""
+        console.say(f"{source}: values {job.values} are seen as 0 to 1{outside}", quiet=quiet)
         if alpha := job.scene.alpha:
             hint = "name it in --bands if it is not transparency"
             console.say(f"{source}: band {alpha}, marked as alpha, is kept; {hint}", quiet=quiet)
@@ -73,25 +87,14 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
         settings,
         restorers,
         deviation=deviation,
+        preview=picture,
         resume=options.resume,
         started=started,
         progress=lambda done, total: bars[0].update(done),
     )
     bars[0].__exit__(None, None, None)
-    if picture:
-        _draw_preview(source, settings, output, picture)
     result |= {"deviation": deviation, "preview": picture}
     console.emit(result, as_json=options.as_json, text="\n".join(made))
-
-
-def _draw_preview(
-    source: Path, settings: inference.InferSettings, output: Path, picture: Path
-) -> None:
-    from ..inference import preview
-
-    job = inference.prepare(source, settings, restore.BICUBIC_SCALE)
-    with job.scene as scene:
-        preview.before_after(scene, output, job.values, picture, job.scale)
 
 
 def _deviation_path(output: Path) -> Path:
@@ -111,15 +114,18 @@ def _show_plan(
     with job.scene as scene:
         side = settings.tile + 2 * restore.MARGIN
         tile = np.zeros((1, len(scene.bands), side, side), np.float32)
-        runs = len(job.tiles) * len(restorers)
+        held = held_by(scene, job.tiles, margin=restore.MARGIN)
+        runs = held.tiles * len(restorers)
         plan = {
             "input": f"{scene.width} x {scene.height}, {len(scene.bands)} bands of {scene.dtype}",
             "output": f"{scene.width * first.scale} x {scene.height * first.scale}",
             "files": ", ".join(made),
             "range": str(job.values),
             "tiles": len(job.tiles),
+            "tiles_with_data": held.tiles,
             "network_calls": runs * getattr(first, "steps", 0),
             "memory_mb": round(job.memory / 2**20),
+            "disk_mb": -(-round(2 * held.share * job.row_bytes) // 2**20),
         }
     origins = np.zeros((1, 2), np.int64)
     seconds = seconds_of(lambda: restore.restore_bands(first, tile, origins), count=runs)
@@ -139,20 +145,25 @@ def _infer_many(
 
     infer_many(
         inputs,
-        functools.partial(make_worker, settings),
+        functools.partial(make_worker, settings, {input_key(path): path for path in inputs}),
         outputs_of,
         options,
+        files_of=files_of,
         settings=inference.identity(settings),
     )
 
 
-def make_worker(settings: inference.InferSettings) -> batch.Process:
-    """Load the model once; the returned function enlarges one item."""
+def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) -> batch.Process:
+    """Load the model once; the returned function enlarges one item.
+
+    Args:
+        sources: the raster of each item, which is not always a file: it may be in an archive.
+    """
     restorers = settings.restorers()
 
     def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
         result = inference.infer(
-            item.inputs[0],
+            sources[item.key],
             temporaries[0],
             settings,
             restorers,

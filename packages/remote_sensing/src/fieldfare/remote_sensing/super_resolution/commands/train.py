@@ -15,6 +15,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard
 
+from ...rasters.opening import environment
 from .. import training
 from ..networks.ediffsr import EDiffSRConfig
 from ..networks.model import TASK, ModelConfig, load_model
@@ -29,6 +30,7 @@ SMALL = ModelConfig(
 )
 
 
+@environment()
 def train(tiles: Path, options: TrainOptions) -> None:
     """Train, then write `model.safetensors` with its card."""
     if not tiles.is_dir():

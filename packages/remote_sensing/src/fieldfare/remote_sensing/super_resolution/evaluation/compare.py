@@ -16,8 +16,8 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path, write_text
 from fieldfare.common.windows import plan, reflect_indices, stream
 
+from ...rasters.opening import open_raster
 from ...rasters.pictures import save_sheet
-from ...rasters.reading import open_raster
 from ..data import reduce_bicubic
 from ..inference.restore import MARGIN, Restorer, restore_bands
 from . import metrics

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fieldfare.common.errors import RunError
 from fieldfare.common.runtime import resolve_device, resolve_precision
 from fieldfare.common.weights import locate
 
@@ -157,6 +158,26 @@ def restore_bands(restorer: Restorer, tiles: np.ndarray, starts: np.ndarray) -> 
         restored = restorer(np.ascontiguousarray(tiles[:, group]), starts, number)
         parts.append(restored[:, : min(restorer.channels, count - group[0])])
     return np.concatenate(parts, axis=1)
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values; raises RunError where a network has given NaN or infinity for finite input."""
+    if not np.isfinite(values).all():
+        raise RunError("the network gives values that are no numbers; its weights are damaged")
+    return values
+
+
+def enlarged_excess(excess: np.ndarray, scale: int) -> np.ndarray:
+    """What lies above 1 or below 0, enlarged like the rest but without ringing.
+
+    Args:
+        excess: (N, bands, h + 2 MARGIN, w + 2 MARGIN), 0 within the range.
+    """
+    above, below = (
+        _condition(torch.from_numpy(np.ascontiguousarray(part, np.float32)), scale)
+        for part in (excess.clip(min=0), excess.clip(max=0))
+    )
+    return (above.clamp(min=0) + below.clamp(max=0)).numpy()
 
 
 def _condition(low: Tensor, scale: int) -> Tensor:

@@ -2,13 +2,12 @@
 """From a raster to its enlarged copy: read, prepare, restore, assemble, write."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
@@ -16,12 +15,18 @@ from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
 from ... import __version__
 from ...rasters.geotiff import BLOCK, provenance_tags, to_sample_type, write_geotiff
-from ...rasters.reading import GDAL_CACHE_MB, Scene, ValueRange, fill_missing
+from ...rasters.opening import GDAL_CACHE_MB, environment, files_of
+from ...rasters.ranges import spread_of
+from ...rasters.reading import Scene, ValueRange, fill_missing
 from ...rasters.rows import RowStore, kept_rows
+from ...rasters.writing import check_disk, together
+from .preview import before_after
 from .restore import (
     MARGIN,
     DiffusionRestorer,
     Restorer,
+    enlarged_excess,
+    finite,
     load_restorer,
     model_path,
     restore_bands,
@@ -36,12 +41,14 @@ class InferSettings:
         model: packaged name, path, or `bicubic`.
         steps: solver steps; the model's default when None.
         bands: 1-based; all but alpha when None.
-        value_range: `LOW:HIGH`, `auto`, or None for the preset of the sample type: 0:255 for uint8,
-            0:1 for float32 within it, else auto.
+        value_range: `LOW:HIGH`, `auto` (smallest and largest value, or percentiles where these are
+            outliers), or None for the preset of the sample type: 0:255 for uint8, 0:1 for float32
+            within it, else auto. The model does not see values outside; they are carried over.
         window: (row, column, height, width) of the raster to enlarge.
         tile, overlap: in pixels of the raster.
         batch: tiles restored together; chosen by device when None.
         uncertainty: number of seeds, from `seed` on, whose standard deviation is written; 0 none.
+        allow_remote: the raster may lie on the network.
     """
 
     model: str
@@ -58,6 +65,7 @@ class InferSettings:
     device: str = "auto"
     precision: str = "auto"
     cog: bool = True
+    allow_remote: bool = False
 
     def __post_init__(self) -> None:
         if self.uncertainty == 1:
@@ -84,10 +92,15 @@ class InferSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """One raster made ready: opened scene, value range and tile plan."""
+    """One raster made ready: opened scene, value range and tile plan.
+
+    Attributes:
+        beyond: whether values of the scene lie outside the range.
+    """
 
     scene: Scene
     values: ValueRange
+    beyond: bool
     tiles: Plan
     scale: int
     channels: int
@@ -99,6 +112,13 @@ class Job:
         band = band_bytes(self.tiles, self.channels, self.scale)
         rows = 4 * self.channels * width * BLOCK
         return 3 * band + rows + GDAL_CACHE_MB * 2**20
+
+    @property
+    def row_bytes(self) -> int:
+        """What all finished rows take on disk where every row holds data."""
+        pixels: int = self.scene.width * self.scene.height * self.scale**2
+        spread = 4 if self.channels > len(self.scene.bands) else 0
+        return pixels * len(self.scene.bands) * (int(self.scene.dtype.itemsize) + spread)
 
 
 def prepare(path: Path, settings: InferSettings, scale: int) -> Job:
@@ -113,7 +133,7 @@ def prepare(path: Path, settings: InferSettings, scale: int) -> Job:
         window = Window(column, row, width, height)
     scene = Scene(path, settings.bands, window)
     try:
-        values = choose_range(scene, settings.value_range)
+        values, beyond = choose_range(scene, settings.value_range)
     except BaseException:
         scene.dataset.close()
         raise
@@ -127,31 +147,27 @@ def prepare(path: Path, settings: InferSettings, scale: int) -> Job:
         ),
     )
     channels = len(scene.bands) * max(1, settings.uncertainty)
-    return Job(scene, values, tiles, scale, channels)
+    return Job(scene, values, beyond, tiles, scale, channels)
 
 
-def choose_range(scene: Scene, text: str | None) -> ValueRange:
-    """The values a model sees as 0 and 1; see `InferSettings.value_range`.
+def choose_range(scene: Scene, text: str | None) -> tuple[ValueRange, bool]:
+    """The values a model sees as 0 and 1, see `InferSettings.value_range`, and whether some of the
+    scene lie outside.
 
     Raises:
-        InputError: values lie outside the range that was asked for; the message says which to take.
+        InputError: no valid pixel, or infinite values.
     """
-    found = scene.extremes()
-    if text is None:
-        if scene.dtype == np.uint8:
-            return ValueRange(0, 255)
-        if scene.dtype.kind == "f" and found.low >= 0 and found.high <= 1:
-            return ValueRange(0, 1)
-    if text in (None, "auto"):
-        return found if found.low < found.high else ValueRange(found.low, found.low + 1)
-    wanted = ValueRange.parse(str(text))
-    if found.low < wanted.low or found.high > wanted.high:
-        raise InputError(
-            f"{scene.path}: values go from {found.low:g} to {found.high:g}, outside --range "
-            f"{wanted}; use --range {min(found.low, wanted.low):g}:"
-            f"{max(found.high, wanted.high):g} or --range auto"
-        )
-    return wanted
+    spread = spread_of(scene)
+    found, wanted = spread.extremes, spread.bulk
+    if found is None:
+        raise InputError(f"{scene.path}: every pixel is nodata; there is nothing to enlarge")
+    if text not in (None, "auto"):
+        wanted = ValueRange.parse(str(text))
+    elif text is None and scene.dtype == np.uint8:
+        wanted = ValueRange(0, 255)
+    elif text is None and scene.dtype.kind == "f" and found.low >= 0 and found.high <= 1:
+        wanted = ValueRange(0, 1)
+    return wanted, found.low < wanted.low or found.high > wanted.high
 
 
 def infer(
@@ -161,6 +177,7 @@ def infer(
     restorers: Sequence[Restorer],
     *,
     deviation: Path | None = None,
+    preview: Path | None = None,
     store: Path | None = None,
     resume: bool = True,
     started: Callable[[Job], None] = lambda job: None,
@@ -172,6 +189,7 @@ def infer(
         target: the enlarged raster, replaced atomically at the end.
         restorers: of `settings.restorers()`.
         deviation: where the standard deviation over seeds goes, in the raster's unit.
+        preview: where a picture of before and after goes.
         store: the output that the hidden folder of finished rows belongs to; target when None.
         resume: go on from finished rows of an interrupted run with the same settings.
         started: called with the job before the first tile.
@@ -180,17 +198,25 @@ def infer(
         What was done, for `--json`: shape, range, tiles.
     """
     scale = restorers[0].scale
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+    with environment(allow_remote=settings.allow_remote):
         job = prepare(path, settings, scale)
         with job.scene as scene:
             started(job)
+            if scene.dense:
+                check_disk(target, job.row_bytes)
             run, height = identity(settings), scene.height * scale
-            with kept_rows(path, store or target, run, resume=resume, height=height) as rows:
+            with kept_rows(
+                files_of(path), store or target, run, resume=resume, height=height
+            ) as rows:
                 _restore_rows(job, settings, restorers, rows, progress)
                 tags = _tags(path, settings, job, restorers[0])
-                _write(target, job, rows.read("values", BLOCK), settings, tags)
-                if deviation:
-                    _write_deviation(deviation, job, rows.read("deviation", BLOCK), settings, tags)
+                with together(target, deviation, preview) as (enlarged, spread, picture):
+                    assert enlarged is not None
+                    _write(enlarged, job, rows, settings, tags)
+                    if spread:
+                        _write_deviation(spread, job, rows, settings, tags)
+                    if picture:
+                        before_after(scene, enlarged, job.values, picture, scale)
             return {
                 "output": str(target),
                 "width": scene.width * scale,
@@ -220,15 +246,25 @@ def _restore_rows(
         return fill_missing(scaled, valid)
 
     def predict(tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        return np.concatenate([restore_bands(r, tiles, starts) for r in restorers], axis=1)
+        seen = np.clip(tiles, 0, 1) if job.beyond else tiles
+        restored = [finite(restore_bands(r, seen, starts)) for r in restorers]
+        if job.beyond:
+            outside = enlarged_excess(tiles - seen, scale)
+            restored = [np.clip(part, 0, 1) + outside for part in restored]
+        return np.concatenate(restored, axis=1)
 
     def write(row: int, block: np.ndarray) -> None:
         samples = block.reshape(len(restorers), bands, *block.shape[1:])
-        samples = np.clip(samples, 0, 1) * np.float32(span)
+        if not job.beyond:
+            samples = np.clip(samples, 0, 1)
+        samples = samples * np.float32(span)
         first = scene.top + row // scale
         here = (first, first + block.shape[1] // scale)
         columns = (scene.left, scene.left + scene.width)
         valid = scene.valid(scene.read(here, columns), here, columns)
+        if not valid.any():
+            rows.add(block.shape[1])
+            return
         valid = valid.repeat(scale, axis=1).repeat(scale, axis=2)
         values = samples[0] + np.float32(job.values.low)
         arrays = {"values": to_sample_type(values, scene.dtype, output_nodata(scene), valid)}
@@ -262,18 +298,23 @@ def output_nodata(scene: Scene) -> float | None:
 def _write(
     target: Path,
     job: Job,
-    rows: Iterator[np.ndarray],
+    rows: RowStore,
     settings: InferSettings,
     tags: dict[str, str],
 ) -> None:
-    scene = job.scene
+    scene, nodata = job.scene, output_nodata(job.scene)
+
+    def nothing(count: int) -> np.ndarray:
+        shape = (len(scene.bands), count, scene.width * job.scale)
+        return np.full(shape, nodata or 0, scene.dtype)
+
     write_geotiff(
         target,
-        rows,
+        rows.read("values", BLOCK, nothing),
         scene,
         job.scale,
         dtype=scene.dtype,
-        nodata=output_nodata(scene),
+        nodata=nodata,
         tags=tags,
         descriptions=[scene.dataset.descriptions[band - 1] for band in scene.bands],
         cog=settings.cog,
@@ -283,14 +324,19 @@ def _write(
 def _write_deviation(
     target: Path,
     job: Job,
-    rows: Iterator[np.ndarray],
+    rows: RowStore,
     settings: InferSettings,
     tags: dict[str, str],
 ) -> None:
     scene = job.scene
+
+    def nothing(count: int) -> np.ndarray:
+        shape = (len(scene.bands), count, scene.width * job.scale)
+        return np.full(shape, np.nan, np.float32)
+
     write_geotiff(
         target,
-        rows,
+        rows.read("deviation", BLOCK, nothing),
         scene,
         job.scale,
         dtype=np.dtype("float32"),
@@ -321,7 +367,7 @@ def _tags(path: Path, settings: InferSettings, job: Job, restorer: Restorer) -> 
 def identity(settings: InferSettings) -> dict[str, Any]:
     """What results must agree on to be of one run: settings, weights, version."""
     kept = asdict(settings)
-    del kept["batch"], kept["cog"]
+    del kept["batch"], kept["cog"], kept["allow_remote"]
     path = model_path(settings.model)
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
     return kept | {"weights": digest, "version": __version__}
