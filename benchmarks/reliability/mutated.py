@@ -10,6 +10,7 @@ of memory and time. Allowed ends: 0, 2, or 1 with one line that names no Python 
 """
 
 import contextlib
+import importlib
 import importlib.metadata
 import io
 import os
@@ -95,6 +96,24 @@ def attempt(group: click.Group, arguments: list[str], memory: int, seconds: int)
     return ""
 
 
+def load(group: click.Group, arguments: list[str]) -> None:
+    """Import what the command needs; it runs in a child, for threads do not survive a fork."""
+    reading, writing = os.pipe()
+    if not os.fork():
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            group.main(arguments, standalone_mode=True)
+        with os.fdopen(writing, "w") as pipe:
+            pipe.write("\n".join(name for name in sys.modules if not name.startswith("_")))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        names = pipe.read().split()
+    os.wait()
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
 def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("command")
@@ -117,8 +136,7 @@ def main() -> int:
             return [part.replace("{in}", str(path)).replace("{out}", str(out)) for part in rest]
 
         path.write_bytes(good)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            group.main(line(0), standalone_mode=True)  # loads everything
+        load(group, line(0))
         if not digests(Path(folder) / "out0"):
             raise SystemExit(f"{options.command}: fails on {options.input} itself")
         for number in range(1, options.count + 1):

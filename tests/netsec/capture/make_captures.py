@@ -11,8 +11,10 @@ Frame = tuple[float, bytes]
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 
-def tcp(sport: int = 1000, dport: int = 80, flags: int = ACK, payload: bytes = b"") -> bytes:
-    return struct.pack("!HHIIBBHHH", sport, dport, 1, 2, 0x50, flags, 100, 0, 0) + payload
+def tcp(
+    sport: int = 1000, dport: int = 80, flags: int = ACK, payload: bytes = b"", sequence: int = 1
+) -> bytes:
+    return struct.pack("!HHIIBBHHH", sport, dport, sequence, 2, 0x50, flags, 100, 0, 0) + payload
 
 
 def udp(sport: int = 1000, dport: int = 53, payload: bytes = b"") -> bytes:

@@ -76,7 +76,7 @@ def network_layer(packet: Packet, *, innermost: bool) -> Packet | None:
 
 
 def describe(packet: Packet, wire: int, ports_of: dict, *, innermost: bool) -> tuple | None:
-    """(flow as (source, port, destination, port, protocol), bytes), None without a usable flow."""
+    """(flow as (source, port, destination, port, protocol), bytes, TCP flags), or None."""
     network = network_layer(packet, innermost=innermost)
     if network is None:
         return None
@@ -123,12 +123,17 @@ def describe(packet: Packet, wire: int, ports_of: dict, *, innermost: bool) -> t
             return None
     if first:
         ports_of[key] = (protocol, *ports)
-    return (source, ports[0], destination, ports[1], protocol), length
+    flags = int(transport.flags) if isinstance(transport, TCP) and not later else 0
+    return (source, ports[0], destination, ports[1], protocol), length, flags
 
 
 def scapy_flows(path: Path, *, innermost: bool = False) -> dict[Flow, list[int]]:
-    """Packets forward and backward, bytes forward and backward, by flow in its first direction."""
+    """Packets forward and backward, bytes forward and backward, by flow in its direction.
+
+    That is from who sent SYN, or got the answer to it, else from who sent the first packet.
+    """
     flows: dict[Flow, list[int]] = {}
+    told: set[Flow] = set()
     ports_of: dict = {}
     conf.layers.filter(LAYERS)
     try:
@@ -136,8 +141,15 @@ def scapy_flows(path: Path, *, innermost: bool = False) -> dict[Flow, list[int]]
             described = describe(packet, wire, ports_of, innermost=innermost)
             if described is None:
                 continue
-            flow, length = described
+            flow, length, flags = described
             reverse = (flow[2], flow[3], flow[0], flow[1], flow[4])
+            if flags & 6 == 2 and not told & {flow, reverse}:
+                forward, backward = (reverse, flow) if flags & 16 else (flow, reverse)
+                told.add(forward)
+                if backward in flows and backward != forward:
+                    counts = flows.pop(backward)
+                    flows[forward] = [counts[1], counts[0], counts[3], counts[2]]
+                flows.setdefault(forward, [0, 0, 0, 0])
             backward = flow not in flows and reverse in flows
             counts = flows.setdefault(reverse if backward else flow, [0, 0, 0, 0])
             counts[backward] += 1

@@ -24,6 +24,13 @@ SAMPLE = (
 )
 """Big and small endian, micro- and nanoseconds, pcapng, five link types, tunnels, fragments."""
 
+IN_UDP = {
+    "ndpi__dtls.pcap", "ndpi__zoom.pcap", "zeek__gtp-gtp7_ipv6.pcap",
+    "zeek__gtp-gtp6_gtp_0x32.pcap",
+    "zeek__gtp-gtp1_gn_normal_incl_fragmentation.pcap", "zeek__tunnels-Teredo.pcap",
+}  # fmt: skip
+"""Tunnels that scapy does not open by itself: GTP-U and Teredo."""
+
 
 def captures(data: Path) -> list[Path]:
     return sorted((data / "pcaps").glob("*/*.pcap*"))
@@ -42,6 +49,8 @@ def test_flows_equal_scapys(data: Path, name: str, innermost: bool) -> None:
 def test_flows_equal_scapys_on_every_capture(data: Path, innermost: bool) -> None:
     different = []
     for path in captures(data):
+        if innermost and path.name in IN_UDP:
+            continue
         rows, _ = flows_of(path, decapsulate=innermost, **UNCUT)
         if by_flow(rows) != scapy_flows(path, innermost=innermost):
             different.append(path.name)

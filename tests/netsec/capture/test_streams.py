@@ -188,7 +188,7 @@ class Replay:
             for row, (when, frame) in enumerate(some):
                 # Whole microseconds, as in the file that it is compared with.
                 nanoseconds = round(when * 1e6) * 1000
-                records[row] = (at, len(frame), len(frame), nanoseconds, links.ETHERNET)
+                records[row] = (at, len(frame), len(frame), nanoseconds, links.ETHERNET, 0)
                 at += len(frame)
             yield Packets(np.frombuffer(bytearray(content or b"\0"), np.uint8), records, len(some))
             if not self.busy:
@@ -280,10 +280,10 @@ def test_where_nothing_can_be_cached_the_reader_still_compiles() -> None:
     printed = in_new_process(
         "import warnings; import numba\n"
         "njit = numba.njit\n"
-        "def uncached(*functions, cache=False):\n"
-        "    if not functions: return lambda function: uncached(function, cache=cache)\n"
+        "def uncached(*functions, cache=False, **more):\n"
+        "    if not functions: return lambda function: uncached(function, cache=cache, **more)\n"
         "    if cache: raise RuntimeError('cannot cache function: no locator available')\n"
-        "    return njit(*functions)\n"
+        "    return njit(*functions, **more)\n"
         "numba.njit = uncached\n"
         "with warnings.catch_warnings(record=True) as told:\n"
         "    from fieldfare.netsec.capture import frames\n"

@@ -20,7 +20,17 @@ from fieldfare.netsec.cli import main
 from fieldfare.netsec.data.recordings import told_of_compiling
 
 COLUMNS = ["src_ip", "src_port", "dst_ip", "dst_port", "protocol", "start", "end"]
-COLUMNS += ["packets_fwd", "packets_bwd", "bytes_fwd", "bytes_bwd"]
+COLUMNS += [
+    "packets_fwd",
+    "packets_bwd",
+    "bytes_fwd",
+    "bytes_bwd",
+    "duration",
+    "start_ns",
+    "end_ns",
+]
+COLUMNS += ["tcp_flags_fwd", "tcp_flags_bwd", "vlan", "vlan_inner", "end_reason", "flow_id"]
+COLUMNS += ["community_id"]
 
 
 def run(*arguments):
@@ -73,7 +83,8 @@ def test_standard_input_gives_the_same_file(tmp_path, capture):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_ctrl_c_ends_following_and_keeps_what_was_seen(tmp_path, capture):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_following_and_keeps_what_was_seen(tmp_path, capture, ending):
     target = tmp_path / "f.csv"
     code = "from fieldfare.netsec.cli import main; main()"
     command = [sys.executable, "-c", code, "flows", capture, "--follow", "-o", target]
@@ -82,9 +93,10 @@ def test_ctrl_c_ends_following_and_keeps_what_was_seen(tmp_path, capture):
         while not list(tmp_path.glob(".*")) and time.monotonic() < deadline:
             time.sleep(0.1)  # until the table has been begun
         time.sleep(1)
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, ending)
         assert process.wait(60) == 0, process.stderr.read()
     assert len(target.read_text().splitlines()) == 3
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize(
@@ -138,4 +150,4 @@ def test_compiling_is_told_once(capsys):
     with told_of_compiling(quiet=True):
         assert double(1j) == 2j
     printed = capsys.readouterr().err.splitlines()
-    assert printed == ["compiling for this processor, once: some 20 seconds"]
+    assert printed == ["compiling for this processor, once: some 30 seconds"]

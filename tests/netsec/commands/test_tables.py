@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from labelled_captures import name, web
 from make_captures import ethernet, pcap
 
-from fieldfare.netsec.capture.container import first_link
+from fieldfare.netsec.capture.container import first_record
 from fieldfare.netsec.capture.sources import open_source
 from fieldfare.netsec.cli import main
 
@@ -151,13 +151,13 @@ def test_infer_has_more_that_takes_a_single_recording_or_another_format(captures
 
 
 def test_the_first_packet_tells_the_link(captures, tmp_path):
-    assert [first_link(open_source(path)) for path in captures] == [1, 1, 1]
+    assert [first_record(open_source(path)).link for path in captures] == [1, 1, 1]
     empty, raw = tmp_path / "empty.pcap", tmp_path / "raw.pcap"
     empty.write_bytes(pcap([]))
-    assert first_link(open_source(empty)) is None
+    assert first_record(open_source(empty)) is None
     content = bytearray(pcap([(1.0, ethernet(b"\0" * 50))]))
     content[20:24] = (105).to_bytes(4, "little")  # IEEE 802.11
     raw.write_bytes(content)
-    assert first_link(open_source(raw)) == 105
+    assert first_record(open_source(raw)).link == 105
     told = run("flows", raw, captures[0], "-o", tmp_path / "f.csv", "--dry-run").stdout
-    assert "link: link type 105, Ethernet\n" in told
+    assert "link: IEEE 802.11, Ethernet\n" in told

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labelled flows: read once, kept, picked."""
 
+import dataclasses
 from dataclasses import fields
 
 import numpy as np
 import pytest
 from labelled_captures import row, write_folder, write_labels
-from make_captures import pcap
+from make_captures import ethernet, ipv4, pcap, udp
 
 from fieldfare.common.errors import InputError
 from fieldfare.netsec.capture import FlowOptions
 from fieldfare.netsec.data import dataset
-from fieldfare.netsec.data.dataset import class_weights, few_shot, load_flows, read_captures
+from fieldfare.netsec.data.dataset import (
+    class_weights,
+    few_shot,
+    load_flows,
+    read_captures,
+    training_options,
+)
 from fieldfare.netsec.data.flow_rows import concatenate, first_packets_only, packet_number, take
 from fieldfare.netsec.data.labels import read_labels
 
@@ -152,7 +159,33 @@ def test_weights_balance_the_classes():
 
 def test_the_corpus_matches_its_labels(data):
     found = load_flows(read_labels(data / "pcaps" / "labels.csv"), quiet=True)
-    assert found.matched.flows == len(found) == 2792
-    assert found.matched.labels_without_flow == 3  # inside GTP tunnels
+    assert found.matched.flows == len(found) == 2795
+    assert found.matched.labels_without_flow == 0  # also of those inside GTP tunnels
     assert found.matched.unreadable == 2
-    assert [len(found.of_split(split)) for split in ("train", "val", "test")] == [1874, 397, 521]
+    assert [len(found.of_split(split)) for split in ("train", "val", "test")] == [1876, 397, 522]
+
+
+def test_flows_that_are_cut_for_memory_are_told(folder, monkeypatch, capsys):
+    kept = {"keep_packets": 5, "keep_header": 80, "keep_payload": 240}
+    options = training_options(kept)
+    assert options.kept_width * options.keep_packets < 2_000
+    assert training_options(kept, trees=True).keep_header == 128
+    frames = [
+        (1.0 + turn + n / 1e4, ethernet(ipv4(udp(1000 + n, 53, b"x"), 17)))
+        for turn in range(3)
+        for n in range(300)
+    ]
+    path = folder / "many.pcap"
+    path.write_bytes(pcap(frames))
+    assert len(read_captures([path], options=options, quiet=True)) == 300
+    assert "cut" not in capsys.readouterr().err
+    tight = dataclasses.replace(options, max_kept_mb=0.2)
+    assert len(read_captures([path], options=tight, quiet=True)) > 300
+    assert "flows were cut" in capsys.readouterr().err
+
+
+def test_captures_that_are_none_do_not_lose_the_others(folder, capsys):
+    (folder / "new.pcap").touch()
+    flows = read_captures([folder / "new.pcap", folder / "a.pcap"], quiet=True)
+    assert len(flows) == 4
+    assert "new.pcap: is empty" in capsys.readouterr().err

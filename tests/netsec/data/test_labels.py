@@ -102,7 +102,7 @@ def test_two_classes_for_one_flow_are_refused(folder):
 
 def test_files_of_another_form_are_refused(folder):
     renamed = ("splitt", *COLUMNS[1:])
-    assert "unknown column 'splitt'" in refused(folder, ROWS, renamed)
+    assert "column 'split' is missing" in refused(folder, ROWS, renamed)
     short = [r[:-1] for r in ROWS]
     assert "column 'port_b' is missing" in refused(folder, short, COLUMNS[:-1])
     assert "one field for each column" in refused(folder, [(*ROWS[0], "more")])
@@ -115,6 +115,75 @@ def test_files_of_another_form_are_refused(folder):
             read_labels(path)
     with pytest.raises(InputError, match="no such file"):
         read_labels(folder / "none.csv")
+
+
+def test_further_columns_are_for_people(folder):
+    rows = [(number, *r, "a note") for number, r in enumerate(ROWS)]
+    noted = read_labels(write_labels(folder, rows, ("", *COLUMNS, "comment")))
+    assert noted == read_labels(write_labels(folder, ROWS))
+
+
+def keys_and_times(folder, rows, columns):
+    table = read_labels(write_labels(folder, rows, columns))
+    batch = concatenate(list(read_flows(folder / table.captures[0].file)))
+    matched = Matched()
+    names = match(table.captures[0], batch, matched)
+    return table, dict(zip(batch.src_port.tolist(), names, strict=True)), matched
+
+
+def test_times_tell_flows_of_one_tuple_apart(folder):
+    batch = concatenate(list(read_flows(folder / "a.pcap")))
+    row_of = batch.src_port.tolist().index(2001)
+    begun = batch.start[row_of] / 1e9
+    rows = [
+        (*row("train", "a.pcap", "WEB", 2001), begun, begun + 5),
+        (*row("train", "a.pcap", "NAME", 2001), begun + 3600, begun + 3700),
+        (*row("train", "a.pcap", "NAME", 2002), "2001-09-09T01:46:40", "2001-09-09T01:46:41Z"),
+    ]
+    table, names, matched = keys_and_times(folder, rows, (*COLUMNS, "start", "end"))
+    assert table.timed
+    assert table.classes == ("NAME", "WEB")
+    assert (names[2001], names[2002]) == ("WEB", None)
+    assert matched.flows == 1
+    bad = [(*row("train", "a.pcap", "WEB", 2001), "yesterday", "")]
+    assert "start and end" in refused(folder, bad, (*COLUMNS, "start", "end"))
+
+
+CIC = ("Flow ID", " Source IP", " Source Port", " Destination IP", " Destination Port")
+CIC += (" Protocol", " Timestamp", " Flow Duration", " Fwd Header Length", " Fwd Header Length")
+CIC += (" Label",)
+UNSW = ("srcip", "sport", "dstip", "dsport", "proto", "state", "Stime", "Ltime", "attack_cat")
+UNSW += ("Label",)
+
+
+def test_labels_of_cic_ids(folder):
+    def cic(port, label, number=6):
+        ends = ("10.0.0.1", port, "10.0.0.2", 80)
+        return ("id", *ends, number, "03/07/2017 08:55:58", 4, 1, 1, label)
+
+    rows = [cic(2001, "BENIGN"), cic(2002, "DoS"), cic(2002, "BENIGN"), ("",) * 11]
+    table, names, matched = keys_and_times(folder, rows, CIC)
+    assert (names[2001], names[2002], names[2003]) == ("BENIGN", None, None)
+    assert [capture.file for capture in table.captures] == ["a.pcap", "b.pcap"]
+    assert {capture.split for capture in table.captures} == {"train"}
+    assert matched.unreadable == 2  # the empty row, and the 5-tuple of two classes
+    path = folder / "labels.csv"
+    path.write_bytes(path.read_bytes().replace(b"BENIGN", b"Web Attack \x96 XSS", 1))
+    assert len(read_labels(path).classes) == 1
+
+
+def test_labels_of_unsw(folder):
+    batch = concatenate(list(read_flows(folder / "a.pcap")))
+    begun = int(batch.start.min() / 1e9)
+    rows = [
+        ("10.0.0.1", 2001, "10.0.0.2", 80, "tcp", "FIN", begun, begun + 9, "Exploits", 1),
+        ("10.0.0.1", 2002, "10.0.0.2", 80, "tcp", "FIN", begun, begun + 9, "", 0),
+        ("10.0.0.1", 2002, "10.0.0.2", 80, "tcp", "FIN", begun + 999, begun + 1000, "DoS", 1),
+        ("10.0.0.1", "-", "10.0.0.2", "-", "arp", "INT", begun, begun, "", 0),
+    ]
+    _, names, matched = keys_and_times(folder, rows, UNSW)
+    assert (names[2001], names[2002]) == ("Exploits", "Normal")
+    assert matched.unreadable == 1
 
 
 def test_the_labels_of_the_corpus(data):

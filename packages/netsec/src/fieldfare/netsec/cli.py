@@ -46,12 +46,14 @@ def infer(captures: tuple[Path, ...], options: InferOptions) -> None:
 def flows(captures: tuple[Path, ...], options: FlowsOptions) -> None:
     """Write the flows of captures as a table: .parquet, .csv or .jsonl.
 
-    CAPTURE is a pcap or pcapng file, plain, gzip or zstd, or - for standard input; several are
-    read in order as one recording. With -o FOLDER each is a recording of its own, and worker
-    processes write its table to FOLDER. With -o - the flows go to standard output as JSON lines,
-    as they end. Columns: src_ip, src_port, dst_ip, dst_port, protocol (number), start, end
-    (seconds, UTC), packets_fwd, packets_bwd, bytes_fwd, bytes_bwd (of IP packets); the forward
-    direction is that of the first packet.
+    CAPTURE is a pcap or pcapng file, plain or compressed (gzip, zstd, lz4, xz, bzip2), a folder of
+    such files (in order of their first packets), or - for standard input; several are read in
+    order as one recording. With -o FOLDER each is a recording of its own, and worker processes
+    write its table to FOLDER. With -o - the flows go to standard output as JSON lines, as they
+    end. Columns: src_ip, src_port, dst_ip, dst_port, protocol (number), start, end (seconds, UTC),
+    packets_fwd, packets_bwd, bytes_fwd, bytes_bwd (of IP packets), duration, start_ns, end_ns,
+    tcp_flags_fwd, tcp_flags_bwd, vlan, vlan_inner, end_reason, flow_id, community_id; source is
+    who sent SYN, else who sent the first packet.
     """
     from .commands.flows import flows as work
 
@@ -65,8 +67,9 @@ def train(labels: Path, options: TrainOptions) -> None:
     """Train on labelled captures; run again to resume.
 
     LABELS.csv has columns file, class and split (train, val, test, heldout), one row a capture; to
-    label single flows also l4 (TCP, UDP or a number), addr_a, port_a, addr_b and port_b. A capture
-    lies in one split, and so does a 5-tuple.
+    label single flows also l4 (TCP, UDP or a number), addr_a, port_a, addr_b and port_b, and where
+    a 5-tuple has several classes start and end. A capture lies in one split, and so does a
+    5-tuple. Files of CIC-IDS and UNSW-NB15 are read as they are.
     """
     from .commands.train import train as work
 

@@ -40,7 +40,28 @@ class CaptureOptions:
         is_flag=True, help="A flow for each direction, not one for both."
     )
     decapsulate: bool = console.option(
-        is_flag=True, help="Look into IP-in-IP, 6in4, GRE and VXLAN tunnels."
+        is_flag=True,
+        help="Look into tunnels: IP-in-IP, 6in4, GRE, ERSPAN, PPTP, VXLAN, Geneve, GTP-U, L2TP, "
+        "Teredo, TZSP, MPLS.",
+    )
+    packet_filter: str = console.option(
+        "--filter",
+        metavar="EXPRESSION",
+        default="",
+        help="Count only packets that fit, as in tcpdump: 'tcp port 443 and net 10.0.0.0/8'.",
+    )
+    statistics: bool = console.option(
+        is_flag=True,
+        help="Also write least, mean, greatest and standard deviation of packet sizes and gaps.",
+    )
+    packet_sizes: int = console.option(
+        type=click.IntRange(0, 1000),
+        default=0,
+        metavar="N",
+        help="Also write the sizes of the first N packets, those backward below 0.",
+    )
+    vlan_key: bool = console.option(
+        is_flag=True, help="Flows of different VLANs are different flows."
     )
     max_flows: int = console.option(
         type=click.IntRange(1, 1 << 30),
@@ -128,7 +149,9 @@ class TrainOptions(NetworkOptions, shared.TrainingOptions):
     )
     steps: int = console.option(type=click.IntRange(min=1), default=3000, help="Steps.")
     batch: int = console.option(type=click.IntRange(min=1), default=32, help="Flows a step.")
-    learning_rate: float = console.option(type=float, default=2e-3, help="Peak of the cosine.")
+    learning_rate: float = console.option(
+        type=console.POSITIVE, default=2e-3, help="Peak of the cosine."
+    )
     shots: int | None = console.option(
         type=click.IntRange(min=1), help="Train on so many flows a class. [default: all]"
     )
@@ -147,7 +170,9 @@ class PretrainOptions(NetworkOptions, shared.RunOptions):
     """Of `pretrain`."""
 
     batch: int = console.option(type=click.IntRange(min=1), default=64, help="Flows a step.")
-    learning_rate: float = console.option(type=float, default=2e-3, help="Peak of the cosine.")
+    learning_rate: float = console.option(
+        type=console.POSITIVE, default=2e-3, help="Peak of the cosine."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

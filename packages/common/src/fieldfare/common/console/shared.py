@@ -11,7 +11,7 @@ import click
 
 from fieldfare.common.console.options import option
 
-from .types import FILE
+from .types import FILE, POSITIVE
 
 
 def model_option(default: str | None, extra: str = "") -> str:
@@ -141,7 +141,7 @@ class RunOptions(RunFolderOptions):
     """Of every verb that trains by one schedule; the steps and learning rate that suit differ."""
 
     steps: int = option(type=click.IntRange(min=1), default=2000, help="Steps.")
-    learning_rate: float = option(type=float, default=1e-3, help="Peak of the cosine.")
+    learning_rate: float = option(type=POSITIVE, default=1e-3, help="Peak of the cosine.")
 
 
 @dataclass(frozen=True, kw_only=True)

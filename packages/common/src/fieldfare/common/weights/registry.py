@@ -114,7 +114,8 @@ def _numbers_asked_for(name: str, args: Sequence[Any], named: Mapping[str, Any])
     """How many numbers the result of a function of torch has that makes new ones."""
     if name == "arange":
         first, end, step = (0, *args, 1) if len(args) == 1 else (*args, 1)[:3]
-        return max(0, math.ceil((end - first) / step))
+        count: int = math.ceil((end - first) / step)
+        return max(0, count)
     if name == "repeat":
         return int(args[0].numel()) * _product(args[1:])
     if name in ("empty", "zeros", "ones", "full", "rand", "randn"):

@@ -29,6 +29,8 @@ import pyarrow as pa
 
 from . import flow_state as fs
 from .arrow import number_array, text_array
+from .community import community_ids
+from .statistics import summarise
 from .table import EndedFlows
 
 
@@ -36,12 +38,13 @@ from .table import EndedFlows
 class FlowBatch:
     """N flows, with their first packets where they were asked for.
 
-    The forward direction is that of the flow's first packet.
+    The forward direction is that of TCP's SYN, else that of the flow's first packet.
 
     Attributes:
         flow_id: (N,) int64, unique in a stream, in order of the flows' first packets.
         family: (N,) uint8, 4 or 6.
-        src_ip: (N, 16) uint8, the address that sent the first packet; IPv4 in the first 4 bytes.
+        src_ip: (N, 16) uint8, the address that sent SYN, else the first packet; IPv4 in the first 4
+            bytes.
         dst_ip: (N, 16) uint8.
         src_port: (N,) uint16; 0 where the protocol has no ports.
         dst_port: (N,) uint16.
@@ -53,6 +56,12 @@ class FlowBatch:
         bytes_fwd: (N,) int64, lengths of the IP packets in all (IPFIX octetDeltaCount).
         bytes_bwd: (N,) int64.
         end_reason: (N,) uint8, index into `flow_state.END_REASONS`.
+        tcp_flags_fwd: (N,) uint8, all flags seen; 0 where it is not TCP.
+        tcp_flags_bwd: (N,) uint8.
+        icmp: (N,) uint16, type * 256 + code of the first packet; 0 where it is not ICMP.
+        vlan: (N,) uint16, the outer VLAN of the first packet; 0 without one.
+        vlan_inner: (N,) uint16, the inner one.
+        statistics: (N, FIELDS) float64, see `statistics`; (N, 0) where none were gathered.
         first_packets: the first packets of all these flows.
     """
 
@@ -70,6 +79,12 @@ class FlowBatch:
     bytes_fwd: np.ndarray
     bytes_bwd: np.ndarray
     end_reason: np.ndarray
+    tcp_flags_fwd: np.ndarray
+    tcp_flags_bwd: np.ndarray
+    icmp: np.ndarray
+    vlan: np.ndarray
+    vlan_inner: np.ndarray
+    statistics: np.ndarray
     first_packets: "FirstPackets"
 
     def __len__(self) -> int:
@@ -113,6 +128,7 @@ def to_batch(ended: EndedFlows) -> FlowBatch:
     low, high = (ports >> 16).astype(np.uint16), (ports & 0xFFFF).astype(np.uint16)
     turned = swapped[:, None]
     kept = ended.kept
+    flags, vlans = totals[:, fs.FLAGS], totals[:, fs.VLANS]
     return FlowBatch(
         flow_id=totals[:, fs.NUMBER],
         family=(keys[:, 9] >> 8).astype(np.uint8),
@@ -128,6 +144,12 @@ def to_batch(ended: EndedFlows) -> FlowBatch:
         bytes_fwd=totals[:, fs.BYTES_FORWARD],
         bytes_bwd=totals[:, fs.BYTES_BACKWARD],
         end_reason=ended.links[:, fs.REASON].astype(np.uint8),
+        tcp_flags_fwd=(flags & 0xFF).astype(np.uint8),
+        tcp_flags_bwd=(flags >> 8 & 0xFF).astype(np.uint8),
+        icmp=(flags >> 16).astype(np.uint16),
+        vlan=np.where(vlans < 4096, vlans, vlans // 4096).astype(np.uint16),
+        vlan_inner=np.where(vlans < 4096, 0, vlans % 4096).astype(np.uint16),
+        statistics=ended.statistics,
         first_packets=FirstPackets(
             flow=ended.kept_flow,
             time=kept[:, fs.KEPT_TIME],
@@ -168,10 +190,25 @@ def to_seconds(times: np.ndarray) -> np.ndarray:
     return whole + rest / 1e9
 
 
-def to_table(batch: FlowBatch) -> pa.Table:
-    """The columns of a flow table: addresses as text, times as seconds since 1970 (UTC), float64.
+def signed_sizes(batch: FlowBatch, count: int) -> pa.ListArray:
+    """Lengths of each flow's first IP packets, at most `count`; those backward below 0."""
+    packets = batch.first_packets
+    begins = np.searchsorted(packets.flow, np.arange(len(batch) + 1))
+    chosen = np.arange(len(packets.flow)) - begins[packets.flow] < count
+    sizes = np.where(packets.backward, -packets.bytes, packets.bytes)[chosen].astype(np.int32)
+    ends = np.minimum(np.diff(begins), count).cumsum()
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.ListArray.from_arrays(number_array(offsets), number_array(sizes))
 
-    float64 keeps a time of this century to a quarter of a microsecond.
+
+def to_table(batch: FlowBatch, sizes: int = 0) -> pa.Table:
+    """The columns of a flow table: addresses as text, times since 1970 (UTC).
+
+    `start` and `end` are seconds, which float64 keeps to a quarter of a microsecond in this
+    century; `start_ns` and `end_ns` are whole nanoseconds.
+
+    Args:
+        sizes: also give the signed sizes of so many first packets, as far as they are kept.
     """
     columns = {
         "src_ip": text_array(address_text(batch.src_ip, batch.family)),
@@ -185,5 +222,28 @@ def to_table(batch: FlowBatch) -> pa.Table:
         "packets_bwd": number_array(batch.packets_bwd),
         "bytes_fwd": number_array(batch.bytes_fwd),
         "bytes_bwd": number_array(batch.bytes_bwd),
+        "duration": number_array((batch.end - batch.start) / 1e9),
+        "start_ns": number_array(batch.start),
+        "end_ns": number_array(batch.end),
+        "tcp_flags_fwd": number_array(batch.tcp_flags_fwd),
+        "tcp_flags_bwd": number_array(batch.tcp_flags_bwd),
+        "vlan": number_array(batch.vlan),
+        "vlan_inner": number_array(batch.vlan_inner),
+        "end_reason": text_array([fs.END_REASONS[reason] for reason in batch.end_reason.tolist()]),
+        "flow_id": number_array(batch.flow_id),
+        "community_id": text_array(
+            community_ids(
+                batch.family,
+                (batch.src_ip, batch.dst_ip),
+                batch.protocol,
+                (batch.src_port, batch.dst_port),
+                batch.icmp,
+            )
+        ),
     }
+    if batch.statistics.shape[1]:
+        summary = summarise(batch.statistics)
+        columns |= {name: number_array(values) for name, values in summary.items()}
+    if sizes:
+        columns["sizes"] = signed_sizes(batch, sizes)
     return pa.table(columns)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One source for the compiled pass and for its pure-Python fallback.
 
-A function marked `@compiled` is built by numba on its first call (some 15 seconds for all of them)
+A function marked `@compiled` is built by numba on its first call (some 30 seconds for all of them)
 and cached on disk: in NUMBA_CACHE_DIR if that is set, else beside the source, else in the user's
 cache folder; where none can be written, each run compiles anew and says so. Without numba (or with
 FIELDFARE_PURE_PYTHON=1) the very same function runs undecorated. Two rules keep both equal: arrays
@@ -51,13 +51,17 @@ _NO_CACHE = (
 
 def compiled(function: Function) -> Function:
     """Compile a function on its first call, or leave it as it is in the fallback."""
+    return _build(function)
+
+
+def _build(function: Function, **more: bool) -> Function:
     if not COMPILED:
         return function
     try:
-        dispatcher: Any = numba.njit(cache=True)(function)
+        dispatcher: Any = numba.njit(cache=True, **more)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=2)
-        return cast(Function, numba.njit(function))
+        return cast(Function, numba.njit(**more)(function))
     # numba takes a cached function as fresh while its own file is unchanged, even where a function
     # that it calls has changed in another file.
     with contextlib.suppress(AttributeError):
@@ -68,3 +72,8 @@ def compiled(function: Function) -> Function:
 def view(array: np.ndarray) -> Any:
     """What a compiled function takes for an array: itself, or its memoryview in the fallback."""
     return array if COMPILED else array.data
+
+
+def inlined(function: Function) -> Function:
+    """As `compiled`, for small steps of the pass: the code goes to where it is called."""
+    return _build(function, forceinline=True)

@@ -26,12 +26,18 @@ _RECORDS = 4096
 _MOST_INTERFACES = 65_536
 
 _PCAP = {
-    b"\xd4\xc3\xb2\xa1": (False, False),
-    b"\x4d\x3c\xb2\xa1": (False, True),
-    b"\xa1\xb2\xc3\xd4": (True, False),
-    b"\xa1\xb2\x3c\x4d": (True, True),
+    b"\xd4\xc3\xb2\xa1": (False, False, 16),
+    b"\x4d\x3c\xb2\xa1": (False, True, 16),
+    b"\xa1\xb2\xc3\xd4": (True, False, 16),
+    b"\xa1\xb2\x3c\x4d": (True, True, 16),
+    b"\x34\xcd\xb2\xa1": (False, False, 24),
+    b"\xa1\xb2\xcd\x34": (True, False, 24),
 }
+"""By their first bytes: big-endian, nanoseconds, length of a record's header; the last two are of
+Kuznetzov's libpcap, which adds interface, protocol and direction to each packet."""
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
+MAGICS = frozenset({*_PCAP, _PCAPNG})
+"""The first four bytes of captures."""
 
 
 @dataclass
@@ -95,6 +101,11 @@ class PacketReader:
                 yield from self._pcap(*_PCAP[magic])
             elif magic == _PCAPNG:
                 yield from _Pcapng(self).packets()
+            elif self._source.damaged:
+                raise InputError(
+                    f"{self._source.name}: its compression is damaged from the beginning; "
+                    "record it again"
+                )
             elif not magic:
                 raise InputError(f"{self._source.name}: is empty; record the capture again")
             else:
@@ -106,19 +117,22 @@ class PacketReader:
         finally:
             self._source.close()
 
-    def _pcap(self, big: bool, nano: bool) -> Iterator[Packets]:
+    def _pcap(self, big: bool, nano: bool, record: int) -> Iterator[Packets]:
         header = yield from self._need(24)
         if len(header) < 24:
             raise InputError(
                 f"{self._source.name}: ends within the header of the file; record it again"
             )
-        # The upper bits tell of a frame check sequence, which no length of IP covers.
-        link = int.from_bytes(header[20:24], "big" if big else "little") & 0x0FFFFFFF
+        # The upper bits tell of a check sequence behind each frame, and how many words it has.
+        field = int.from_bytes(header[20:24], "big" if big else "little")
+        link = field & 0x03FFFFFF
+        check = 2 * (field >> 28) if field & 0x04000000 else 0
         self._at += 24
         while True:
             found, self._at, status = scan.scan_pcap(
-                view(self._buffer), self._at, self._end, big, nano, link, view(self._records)
-            )
+                view(self._buffer), self._at, self._end, big, nano, record, link, check,
+                view(self._records),
+            )  # fmt: skip
             if found:
                 yield Packets(self._buffer, self._records, found)
             if status == scan.BROKEN:
@@ -242,21 +256,29 @@ class _Pcapng:
         return True
 
 
-def first_link(source: ByteSource) -> int | None:
-    """The link type of a capture's first packet, None where it has none; the source is closed.
+class FirstRecord(NamedTuple):
+    """What the first packet of a capture tells: link type, nanoseconds since 1970 (UTC)."""
+
+    link: int
+    time: int
+
+
+def first_record(source: ByteSource) -> FirstRecord | None:
+    """Of a capture's first packet, None where it has none; the source is closed.
 
     Raises:
         InputError: as of `PacketReader`.
     """
     with contextlib.closing(iter(PacketReader(source, ReadCounts(), chunk=_GLANCE))) as reader:
-        return next((int(p.records[0, scan.LINK]) for p in reader if p.used), None)
+        first = next((packets.records[0] for packets in reader if packets.used), None)
+        return None if first is None else FirstRecord(int(first[scan.LINK]), int(first[scan.TIME]))
 
 
 def _number(part: np.ndarray | bytes, order: Any, *, signed: bool = False) -> int:
     return int.from_bytes(bytes(part), order, signed=signed)
 
 
-def read_interface(block: bytes, order: str) -> tuple[int, int, int, int, int]:
+def read_interface(block: bytes, order: str) -> tuple[int, int, int, int, int, int]:
     """Read an interface description block.
 
     Args:
@@ -264,13 +286,13 @@ def read_interface(block: bytes, order: str) -> tuple[int, int, int, int, int]:
         order: "big" or "little".
 
     Returns:
-        (link type, snap length, base, exponent, offset), see `scan`; the link type is UNKNOWN
-        where the block is damaged, and its packets are then left out and counted.
+        (link type, snap length, base, exponent, offset, check sequence), see `scan`; the link type
+        is UNKNOWN where the block is damaged, and its packets are then left out and counted.
     """
     if len(block) < 20:
-        return UNKNOWN, 0, 10, 6, 0
+        return UNKNOWN, 0, 10, 6, 0, 0
     link, snap = _number(block[8:10], order), _number(block[12:16], order)
-    base, exponent, offset = 10, 6, 0
+    base, exponent, offset, check = 10, 6, 0, 0
     at, end = 16, len(block) - 4
     while end - at >= 4:
         code, size = _number(block[at : at + 2], order), _number(block[at + 2 : at + 4], order)
@@ -279,10 +301,12 @@ def read_interface(block: bytes, order: str) -> tuple[int, int, int, int, int]:
             break
         if code == 9 and size == 1:  # if_tsresol
             base, exponent = (2 if value[0] & 0x80 else 10), value[0] & 0x7F
+        elif code == 13 and size == 1:  # if_fcslen, in bits; some write bytes
+            check = value[0] if value[0] <= 4 else value[0] // 8
         elif code == 14 and size == 8:  # if_tsoffset
             offset = _number(value, order, signed=True)
         at += 4 + (size + 3) // 4 * 4
     if exponent > (62 if base == 2 else 18):
         link = UNKNOWN
     offset = max(min(offset, scan.MAX_SECONDS), -scan.MAX_SECONDS)
-    return link, snap, base, exponent, offset
+    return link, snap, base, exponent, offset, check

@@ -8,27 +8,36 @@ on how the capture was cut into chunks or on when ended flows are taken out.
 from typing import Any
 
 from . import flow_state as fs
-from .compiled import compiled
+from .clocks import LATEST, sure_time
+from .compiled import compiled, inlined
 from .flow_state import FlowState
 
 (IDLE_LIMIT, ACTIVE_LIMIT, LINGER_LIMIT, DIRECTED, DECAPSULATE, CLOSE_TCP, MAX_FLOWS, MAX_KEPT,
- KEEP_PACKETS, KEEP_HEADER, KEEP_PAYLOAD, EARLY_PACKETS, SECRET) = range(13)  # fmt: skip
-SETTINGS = 13
+ KEEP_PACKETS, KEEP_HEADER, KEEP_PAYLOAD, EARLY_PACKETS, SECRET, VLAN_KEY) = range(14)  # fmt: skip
+SETTINGS = 14
 """Places in the int64 settings: three times in nanoseconds (NEVER: no limit), switches, limits."""
 
 NEVER = 1 << 62
 
-READY, TAKE_OUT, GROW_SLOTS = 0, 1, 2
-"""What the pass needs before it can go on. Going on with the same packet repeats nothing."""
+BY_CLOCKS, BY_LATEST = -1, -2
+"""In place of a time: that which each flow's interface is sure of, and that of its latest
+packet."""
+
+READY, TAKE_OUT, GROW_SLOTS, AGAIN = 0, 1, 2, 3
+"""What the pass needs before it can go on. Going on with the same packet repeats nothing. AGAIN is
+met within the pass: a fragment makes room first."""
 
 
-@compiled
+@inlined
 def why_over(state: FlowState, slot: int, time: int, settings: Any) -> int:
-    """Why a flow is over at a time, or AT_END where it goes on.
-
-    A clock that jumps back by more than the limit ends a flow too, as between joined captures.
-    """
-    quiet = abs(time - state.totals[slot, fs.LAST])
+    """Why a flow is over at a time, or AT_END where it goes on."""
+    if time == BY_CLOCKS:
+        time = sure_time(state.clocks, state.links[slot, fs.CLOCK])
+        time = min(time, state.registers[fs.HELD_SINCE])
+    elif time == BY_LATEST:
+        time = state.clocks[state.links[slot, fs.CLOCK], LATEST]
+        time = min(time, state.registers[fs.HELD_SINCE])
+    quiet = time - state.totals[slot, fs.RECENT]
     if state.links[slot, fs.CLOSING] & fs.CLOSED and quiet > settings[LINGER_LIMIT]:
         return fs.TCP_END
     if quiet > settings[IDLE_LIMIT]:
@@ -37,11 +46,21 @@ def why_over(state: FlowState, slot: int, time: int, settings: Any) -> int:
 
 
 @compiled
-def sweep(state: FlowState, time: int, settings: Any) -> int:
-    """End the flows that are over at a time; TAKE_OUT when there is no room for more."""
+def sweep(state: FlowState, time: int, settings: Any, spared: int) -> int:
+    """End the flows that are over at a time (nanoseconds, BY_CLOCKS or BY_LATEST).
+
+    Each list is gone through up to the first flow that is not over; one flow may be spared.
+
+    Returns:
+        TAKE_OUT when there is no room for more, else READY.
+    """
+    time = min(time, state.registers[fs.HELD_SINCE])
     for head in (fs.HEAD_CLOSED, fs.HEAD_OPEN):
         slot = state.registers[head]
         while slot != fs.NONE:
+            if slot == spared:
+                slot = state.links[slot, fs.NEXT]
+                continue
             reason = why_over(state, slot, time, settings)
             if reason == fs.AT_END:
                 break
@@ -80,6 +99,9 @@ def longest_quiet(state: FlowState, spared: int) -> int:
 def make_room(state: FlowState, settings: Any) -> int:
     """See to it that a slot is free; READY, or what is needed."""
     registers = state.registers
+    full = registers[fs.LIVE] >= settings[MAX_FLOWS]
+    if full and sweep(state, BY_LATEST, settings, fs.NONE) != READY:
+        return TAKE_OUT
     if registers[fs.LIVE] >= settings[MAX_FLOWS]:
         if registers[fs.DONE] == len(state.done):
             return TAKE_OUT
@@ -103,6 +125,9 @@ def make_kept_room(state: FlowState, slot: int, settings: Any) -> int:
     Other flows are evicted for it where the places are all taken. NONE: there is none to evict.
     """
     registers = state.registers
+    full = registers[fs.LIVE_KEPT] >= settings[MAX_KEPT]
+    if full and sweep(state, BY_LATEST, settings, slot) != READY:
+        return TAKE_OUT
     while registers[fs.LIVE_KEPT] >= settings[MAX_KEPT]:
         if registers[fs.DONE] == len(state.done):
             return TAKE_OUT

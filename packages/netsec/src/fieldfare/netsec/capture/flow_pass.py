@@ -6,18 +6,25 @@ from typing import Any
 from . import flow_limits as limits
 from . import flow_state as fs
 from . import headers
-from .compiled import Octets, compiled
+from . import held_fragments as held
+from .clocks import CLOCKS, advance
+from .compiled import Octets, compiled, inlined
+from .filter_pass import fits
+from .flow_rules import RST, SYN, begin, is_odd, note_syn, note_tcp_end, note_time, why_ends
 from .flow_state import FlowState
 from .fragments import join_fragment, mix
 from .frames import DAMAGED, NOT_IP, OK
+from .held_fragments import FragmentState
 from .packets import dissect
-from .scan import AT, CAPTURED, LINK, TIME, WIRE
+from .scan import AT, CAPTURED, CLOCK, LINK, TIME, WIRE
+from .statistics import note_packet
 
-_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
+_BETWEEN_SWEEPS = 64
+_YEAR = 31_536_000_000_000_000
 
 
-@compiled
-def make_key(packet: Any, directed: bool, key: Any) -> int:
+@inlined
+def make_key(packet: Any, directed: bool, by_vlan: bool, key: Any) -> int:
     """Write the key of a packet's flow; 1 where its ends stand in reverse order."""
     swapped = 0
     if not directed:
@@ -36,13 +43,16 @@ def make_key(packet: Any, directed: bool, key: Any) -> int:
     else:
         key[8] = packet[headers.SPORT] << 16 | packet[headers.DPORT]
     key[9] = packet[headers.FAMILY] << 8 | packet[headers.PROTOCOL]
+    key[10] = packet[headers.VLAN] if by_vlan else 0
     return swapped
 
 
-@compiled
+@inlined
 def make_hash(key: Any, secret: int) -> int:
     """32 bits; with a secret, so that nobody can make a capture of keys that all collide."""
     state = mix(mix(secret, key[9], secret), key[8], secret)
+    if key[10]:
+        state = mix(state, key[10], secret)
     if key[9] >> 8 == 4:
         return mix(mix(state, key[0], secret), key[4], secret)
     for word in range(8):
@@ -94,49 +104,43 @@ def keep_packet(
         state.kept_bytes[unused] = 0
 
 
-@compiled
-def note_tcp_end(state: FlowState, slot: int, flags: int, backward: int, directed: bool) -> None:
-    """Mark a connection as closed after RST, or after FIN from both ends (one if directed)."""
-    closing = state.links[slot, fs.CLOSING]
-    if flags & _FIN:
-        closing |= fs.FIN_BACKWARD if backward else fs.FIN_FORWARD
-    both = closing & (fs.FIN_FORWARD | fs.FIN_BACKWARD) == fs.FIN_FORWARD | fs.FIN_BACKWARD
-    if flags & _RST or both or (directed and closing & fs.FIN_FORWARD):
-        closing |= fs.CLOSED
-    state.links[slot, fs.CLOSING] = closing
-
-
-@compiled
+@inlined
 def add_packet(
-    state: FlowState, buffer: Octets, packet: Any, time: int, key: Any, settings: Any
+    state: FlowState, buffer: Octets, packet: Any, time: int, clock: int, key: Any, settings: Any
 ) -> int:
     """Count a dissected packet for its flow; READY, or what is needed before it can be."""
     directed = settings[limits.DIRECTED] != 0
     if state.registers[fs.DONE] == len(state.done):
         return limits.TAKE_OUT
-    status = limits.sweep(state, time, settings)
-    if status != limits.READY:
-        return status
-    swapped = make_key(packet, directed, key)
+    if state.registers[fs.PACKETS] % _BETWEEN_SWEEPS == 0:
+        status = limits.sweep(state, limits.BY_CLOCKS, settings, fs.NONE)
+        if status != limits.READY:
+            return status
+    swapped = make_key(packet, directed, settings[limits.VLAN_KEY] != 0, key)
     digest = make_hash(key, settings[limits.SECRET])
     slot = fs.find(state, key, digest)
     flags = packet[headers.FLAGS] if packet[headers.PROTOCOL] == headers.TCP else 0
+    odd = False
     if slot != fs.NONE:
-        reason = limits.why_over(state, slot, time, settings)
-        if time - state.totals[slot, fs.START] > settings[limits.ACTIVE_LIMIT]:
-            reason = fs.ACTIVE
-        elif state.links[slot, fs.CLOSING] & fs.CLOSED and flags & (_SYN | _ACK) == _SYN:
-            reason = fs.TCP_END  # the ports are used again
+        if state.totals[slot, fs.RECENT] == 0 and time > _YEAR:  # it began without a time
+            state.totals[slot, fs.START] = time
+            state.totals[slot, fs.LAST] = time
+            state.totals[slot, fs.RECENT] = time
+        odd = is_odd(state, slot, time, clock, settings)
+        reason = why_ends(state, slot, packet, flags, time, odd, settings)
         if reason != fs.AT_END:
             if state.registers[fs.DONE] == len(state.done):
                 return limits.TAKE_OUT
             fs.end_flow(state, slot, reason)
             slot = fs.NONE
+            odd = False
     if slot == fs.NONE:
         status = limits.make_room(state, settings)
         if status != limits.READY:
             return status
-        slot = fs.begin_flow(state, key, digest, time, swapped)
+        slot = begin(state, packet, flags, time, clock, key, digest, swapped, settings)
+    if flags & (SYN | RST) == SYN and not directed:
+        note_syn(state, slot, packet, flags, swapped)
     links, totals = state.links, state.totals
     backward = 1 if links[slot, fs.SWAPPED] != swapped else 0
     seen = totals[slot, fs.PACKETS_FORWARD] + totals[slot, fs.PACKETS_FORWARD + 1]
@@ -159,8 +163,10 @@ def add_packet(
         state.registers[fs.UNKEPT_PACKETS] += 1
     totals[slot, fs.PACKETS_FORWARD + backward] += 1
     totals[slot, fs.BYTES_FORWARD + backward] += packet[headers.BYTES]
-    totals[slot, fs.START] = min(totals[slot, fs.START], time)
-    totals[slot, fs.LAST] = max(totals[slot, fs.LAST], time)
+    totals[slot, fs.FLAGS] |= flags * 256 if backward else flags
+    note_time(state, slot, time, clock, odd)
+    if len(state.statistics):
+        note_packet(state.statistics, slot, backward, packet[headers.BYTES], time, odd)
     fs.unlink(state, slot)
     if settings[limits.CLOSE_TCP]:
         note_tcp_end(state, slot, flags, backward, directed)
@@ -171,28 +177,94 @@ def add_packet(
 
 
 @compiled
+def add_later(
+    state: FlowState, buffer: Octets, packet: Any, time: int, clock: int, key: Any, settings: Any
+) -> int:
+    """As `add_packet`, which stands within the pass itself for speed."""
+    return add_packet(state, buffer, packet, time, clock, key, settings)
+
+
+@compiled
+def add_held(
+    state: FlowState, fragments: FragmentState, packet: Any, key: Any, settings: Any
+) -> int:
+    """Count the fragments that have waited and are ready; READY, or what is needed first."""
+    while fragments.counts[held.READY_COUNT] > 0:
+        row = held.next_ready(fragments)
+        for field in range(headers.PACKET_FIELDS):
+            packet[field] = fragments.held[row, field]
+        time, clock = fragments.held[row, held.TIME], fragments.held[row, held.CLOCK]
+        needed = add_later(state, fragments.octets, packet, time, clock, key, settings)
+        if needed != limits.READY:
+            return needed
+        alone = fragments.held[row, held.STATUS] == held.ALONE
+        state.registers[fs.LONE_FRAGMENTS] += 1 if alone else 0
+        state.registers[fs.SHORTENED_PACKETS] += packet[headers.SHORTENED]
+        held.let_go(fragments, row)
+    state.registers[fs.HELD_SINCE] = fragments.counts[held.OLDEST]
+    return limits.READY
+
+
+@inlined
+def add_record(
+    state: FlowState, buffer: Octets, records: Any, row: int, fragments: FragmentState,
+    packet: Any, key: Any, settings: Any,
+) -> int:  # fmt: skip
+    """Count a packet that has been dissected, or hold it; READY, or what is needed first."""
+    registers = state.registers
+    clock = records[row, CLOCK] % CLOCKS
+    if registers[fs.PREPARED] == 0:
+        time, odd = advance(state.clocks, clock, records[row, TIME])
+        records[row, TIME] = time
+        registers[fs.ODD_TIMES] += odd
+        registers[fs.PREPARED] = 1
+    time = records[row, TIME]
+    if fragments.counts[held.WAITING_COUNT] > 0:
+        held.end_waiting(fragments, time)
+    if packet[headers.FRAGMENT] != 0 and not join_fragment(
+        packet, time, registers[fs.PACKETS] + 1, fragments.cache
+    ):
+        held_now = held.hold(fragments, buffer, packet, time, clock)
+        registers[fs.HELD_SINCE] = fragments.counts[held.OLDEST]
+        return limits.READY if held_now else limits.AGAIN
+    needed = add_packet(state, buffer, packet, time, clock, key, settings)
+    if needed == limits.READY:
+        registers[fs.SHORTENED_PACKETS] += packet[headers.SHORTENED]
+        if packet[headers.FRAGMENT] == 1 and fragments.counts[held.WAITING_COUNT] > 0:
+            held.join_held(fragments, packet)
+    return needed
+
+
+@compiled
 def run(
     state: FlowState, buffer: Octets, records: Any, begin: int, count: int,
-    fragments: Any, packet: Any, key: Any, settings: Any,
+    fragments: FragmentState, packet: Any, key: Any, settings: Any, program: Any, stack: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Take packets up until all are counted or something is needed first.
 
     Args:
         state: of the table.
         buffer: uint8; holds the packets.
-        records: (N, RECORD_FIELDS) int64, see `scan`.
+        records: (N, RECORD_FIELDS) int64, see `scan`; a time that is not known is filled in.
         begin: first row to take.
         count: rows in use.
-        fragments: the cache of `fragments`.
+        fragments: what is known of fragments.
         packet: scratch of PACKET_FIELDS int64.
         key: scratch of KEY_WORDS int64.
         settings: SETTINGS int64.
+        program: the packets that count, see `filter_pass`.
+        stack: scratch for it.
 
     Returns:
         (row to go on with, READY or what is needed).
     """
     registers = state.registers
-    for row in range(begin, count):
+    row = begin
+    while row < count:
+        if fragments.counts[held.READY_COUNT] > 0:
+            needed = add_held(state, fragments, packet, key, settings)
+            if needed != limits.READY:
+                return row, needed
         status = dissect(
             buffer,
             records[row, AT],
@@ -202,22 +274,29 @@ def run(
             settings[limits.DECAPSULATE] != 0,
             packet,
         )
-        lone = False
-        if status == OK:
-            time = records[row, TIME]
-            if packet[headers.FRAGMENT] != 0:
-                number = registers[fs.PACKETS] + 1
-                lone = not join_fragment(packet, time, number, fragments)
-            needed = add_packet(state, buffer, packet, time, key, settings)
+        if status == OK and len(program) > 0 and not fits(program, packet, stack):
+            registers[fs.FILTERED_PACKETS] += 1
+        elif status == OK:
+            needed = add_record(state, buffer, records, row, fragments, packet, key, settings)
+            if needed == limits.AGAIN:
+                continue
             if needed != limits.READY:
                 return row, needed
-            registers[fs.LONE_FRAGMENTS] += 1 if lone else 0
-            registers[fs.SHORTENED_PACKETS] += packet[headers.SHORTENED]
         elif status == NOT_IP:
             registers[fs.NOT_IP_PACKETS] += 1
         elif status == DAMAGED:
             registers[fs.DAMAGED_PACKETS] += 1
         else:
             registers[fs.UNSUPPORTED_PACKETS] += 1
+        registers[fs.PREPARED] = 0
         registers[fs.PACKETS] += 1
-    return count, limits.READY
+        row += 1
+    return count, add_held(state, fragments, packet, key, settings)
+
+
+@compiled
+def settle(state: FlowState, fragments: FragmentState, packet: Any, key: Any, settings: Any) -> int:
+    """Count the fragments that still wait, at the end; READY, or what is needed first."""
+    if fragments.counts[held.WAITING_COUNT] > 0:
+        held.end_waiting(fragments, limits.NEVER)
+    return add_held(state, fragments, packet, key, settings)

@@ -8,23 +8,32 @@ a flow lie in places of equal size, chained from the slot.
 
 from typing import Any, NamedTuple
 
-from .compiled import compiled
+from .compiled import compiled, inlined
+from .direction import remember_source
+from .statistics import FIELDS, turn_statistics
 
-(START, LAST, PACKETS_FORWARD, PACKETS_BACKWARD, BYTES_FORWARD, BYTES_BACKWARD, NUMBER) = range(7)
-TOTALS = 7
-"""Columns of `totals`: times in nanoseconds, counts, the flow's number by first packet."""
+(START, LAST, PACKETS_FORWARD, PACKETS_BACKWARD, BYTES_FORWARD, BYTES_BACKWARD, NUMBER, RECENT,
+ SYN_NUMBER, FLAGS, VLANS) = range(11)  # fmt: skip
+TOTALS = 11
+"""Columns of `totals`: times in nanoseconds, counts, the flow's number by first packet; the time
+from which the flow is quiet, which a clock that was set takes back; the sequence number of the SYN,
+or NONE; TCP flags forward plus 256 times those backward, plus 65536 times type and code of ICMP's
+first packet; the VLAN of the first packet, see `frames.skip_tags`."""
 
-CHAIN, PREVIOUS, NEXT, CLOSING, SWAPPED, REASON, KEPT, FIRST_KEPT, LAST_KEPT = range(9)
-LINKS = 9
+(CHAIN, PREVIOUS, NEXT, CLOSING, SWAPPED, REASON, KEPT, FIRST_KEPT, LAST_KEPT, CLOCK) = range(10)
+LINKS = 10
 """Columns of `links`: next slot with the same hash, neighbours by latest packet, TCP end seen (bits
-FIN_FORWARD, FIN_BACKWARD, CLOSED) and whether the flow has been given already (GIVEN), whether the
-first packet went from the key's second end to its first, why the flow ended, and the chain of its
-kept packets."""
+FIN_FORWARD, FIN_BACKWARD, CLOSED), whether the flow has been given already (GIVEN), whether SYN
+told its direction (ORIENTED) and whether its latest packet lay far before the others (ODD); whether
+the source is the key's second end, why the flow ended, the chain of its kept packets, and the
+interface of its first packet."""
 
-FIN_FORWARD, FIN_BACKWARD, CLOSED, GIVEN = 1, 2, 4, 8
+FIN_FORWARD, FIN_BACKWARD, CLOSED, GIVEN, ORIENTED, ODD = 1, 2, 4, 8, 16, 32
 
-AT_END, IDLE, ACTIVE, TCP_END, EVICTED, EARLY = 0, 1, 2, 3, 4, 5
-END_REASONS = ("end of capture", "idle", "active timeout", "tcp end", "evicted", "early")
+AT_END, IDLE, ACTIVE, TCP_END, EVICTED, EARLY, REUSED = 0, 1, 2, 3, 4, 5, 6
+END_REASONS = (
+    "end of capture", "idle", "active timeout", "tcp end", "evicted", "early", "ports reused",
+)  # fmt: skip
 
 (KEPT_TIME, KEPT_DIRECTION, KEPT_BYTES, KEPT_TRANSPORT, KEPT_HEADER, KEPT_PAYLOAD,
  KEPT_PAYLOAD_LENGTH) = range(7)  # fmt: skip
@@ -35,12 +44,14 @@ payload in the IP packet."""
 
 (FREE_SLOT, USED_SLOTS, LIVE, HEAD_OPEN, TAIL_OPEN, HEAD_CLOSED, TAIL_CLOSED, DONE, NEXT_NUMBER,
  FREE_KEPT, USED_KEPT, LIVE_KEPT, PACKETS, NOT_IP_PACKETS, DAMAGED_PACKETS, UNSUPPORTED_PACKETS,
- LONE_FRAGMENTS, SHORTENED_PACKETS, EVICTIONS, UNKEPT_PACKETS, MOST_LIVE) = range(21)  # fmt: skip
-REGISTERS = 21
-"""Places in `registers`: free lists, list ends, and counts."""
+ LONE_FRAGMENTS, SHORTENED_PACKETS, EVICTIONS, UNKEPT_PACKETS, MOST_LIVE, ODD_TIMES,
+ PREPARED, HELD_SINCE, FILTERED_PACKETS) = range(25)  # fmt: skip
+REGISTERS = 25
+"""Places in `registers`: free lists, list ends, counts, whether the next packet's time
+is known, and the time of the oldest fragment that waits to be counted."""
 
 NONE = -1
-KEY_WORDS = 10
+KEY_WORDS = 11
 
 
 class FlowState(NamedTuple):
@@ -48,8 +59,8 @@ class FlowState(NamedTuple):
 
     Attributes:
         buckets: (B,) int32, first slot of each chain; B is a power of two.
-        keys: (S, KEY_WORDS) uint32: addresses of both ends, their ports, family with protocol.
-        hashes: (S,) uint32.
+        keys: (S, KEY_WORDS) uint32: addresses of both ends, their ports, family with protocol,
+        VLAN. hashes: (S,) uint32.
         totals: (S, TOTALS) int64.
         links: (S, LINKS) int32.
         done: (D,) int32, slots of flows that have ended and wait to be taken out.
@@ -57,6 +68,9 @@ class FlowState(NamedTuple):
         kept_next: (P,) int32.
         kept_bytes: (P * W,) uint8.
         registers: (REGISTERS,) int64.
+        clocks: see `clocks`.
+        sources: see `direction`.
+        statistics: (S, FIELDS) float64, see `statistics`; (0, FIELDS) where none are gathered.
     """
 
     buckets: Any
@@ -69,9 +83,12 @@ class FlowState(NamedTuple):
     kept_next: Any
     kept_bytes: Any
     registers: Any
+    clocks: Any
+    sources: Any
+    statistics: Any
 
 
-@compiled
+@inlined
 def unlink(state: FlowState, slot: int) -> None:
     """Take a slot out of its list."""
     links, registers = state.links, state.registers
@@ -88,7 +105,7 @@ def unlink(state: FlowState, slot: int) -> None:
         links[after, PREVIOUS] = before
 
 
-@compiled
+@inlined
 def append(state: FlowState, slot: int) -> None:
     """Put a slot at the end of the list that it belongs to."""
     links, registers = state.links, state.registers
@@ -104,7 +121,7 @@ def append(state: FlowState, slot: int) -> None:
     registers[tail] = slot
 
 
-@compiled
+@inlined
 def find(state: FlowState, key: Any, digest: int) -> int:
     """The slot of a key, or NONE."""
     slot: int = state.buckets[digest & (len(state.buckets) - 1)]
@@ -137,6 +154,8 @@ def end_flow(state: FlowState, slot: int, reason: int) -> None:
     registers[LIVE_KEPT] -= links[slot, KEPT]
     if reason == EVICTED:
         registers[EVICTIONS] += 1
+    if links[slot, CLOSING] & (ORIENTED | CLOSED) == ORIENTED and reason in (IDLE, ACTIVE, EVICTED):
+        remember_source(state.sources, state.keys, slot, links[slot, SWAPPED])
     if links[slot, CLOSING] & GIVEN:
         links[slot, NEXT] = registers[FREE_SLOT]
         registers[FREE_SLOT] = slot
@@ -146,7 +165,7 @@ def end_flow(state: FlowState, slot: int, reason: int) -> None:
 
 
 @compiled
-def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int) -> int:
+def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int, clock: int) -> int:
     """Give a new flow a slot, which must be free; the slot."""
     links, registers, totals = state.links, state.registers, state.totals
     slot: int = registers[FREE_SLOT]
@@ -162,6 +181,11 @@ def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int)
         totals[slot, column] = 0
     totals[slot, START] = time
     totals[slot, LAST] = time
+    totals[slot, RECENT] = time
+    if slot < len(state.statistics):
+        for column in range(FIELDS):
+            state.statistics[slot, column] = 0.0
+    totals[slot, SYN_NUMBER] = NONE
     totals[slot, NUMBER] = registers[NEXT_NUMBER]
     registers[NEXT_NUMBER] += 1
     bucket = digest & (len(state.buckets) - 1)
@@ -172,6 +196,7 @@ def begin_flow(state: FlowState, key: Any, digest: int, time: int, swapped: int)
     links[slot, KEPT] = 0
     links[slot, FIRST_KEPT] = NONE
     links[slot, LAST_KEPT] = NONE
+    links[slot, CLOCK] = clock
     append(state, slot)
     registers[LIVE] += 1
     registers[MOST_LIVE] = max(registers[MOST_LIVE], registers[LIVE])
@@ -185,14 +210,40 @@ def give_early(state: FlowState, slot: int, key: Any) -> None:
     What goes on counts packets, so that times and limits hold as before, but is not given again.
     """
     end_flow(state, slot, EARLY)
-    swapped = state.links[slot, SWAPPED]
-    other = begin_flow(state, key, state.hashes[slot], 0, swapped)
+    swapped, clock = state.links[slot, SWAPPED], state.links[slot, CLOCK]
+    other = begin_flow(state, key, state.hashes[slot], 0, swapped, clock)
     state.registers[NEXT_NUMBER] -= 1
     for column in range(TOTALS):
         state.totals[other, column] = state.totals[slot, column]
+    if len(state.statistics):
+        for column in range(FIELDS):
+            state.statistics[other, column] = state.statistics[slot, column]
     unlink(state, other)
     state.links[other, CLOSING] = state.links[slot, CLOSING] | GIVEN
     append(state, other)
+
+
+@compiled
+def turn(state: FlowState, slot: int) -> None:
+    """Exchange forward and backward in all that has been counted and kept of a flow."""
+    links, totals = state.links, state.totals
+    links[slot, SWAPPED] = 1 - links[slot, SWAPPED]
+    for column in (PACKETS_FORWARD, BYTES_FORWARD):
+        forward = totals[slot, column]
+        totals[slot, column] = totals[slot, column + 1]
+        totals[slot, column + 1] = forward
+    if len(state.statistics):
+        turn_statistics(state.statistics, slot)
+    flags = totals[slot, FLAGS]
+    totals[slot, FLAGS] = (flags >> 16) * 65536 + (flags & 255) * 256 + ((flags >> 8) & 255)
+    closing = int(links[slot, CLOSING])
+    fins = closing & (FIN_FORWARD | FIN_BACKWARD)
+    if fins in (FIN_FORWARD, FIN_BACKWARD):
+        links[slot, CLOSING] = closing ^ (FIN_FORWARD | FIN_BACKWARD)
+    place = links[slot, FIRST_KEPT]
+    while place != NONE:
+        state.kept[place, KEPT_DIRECTION] = 1 - state.kept[place, KEPT_DIRECTION]
+        place = state.kept_next[place]
 
 
 @compiled

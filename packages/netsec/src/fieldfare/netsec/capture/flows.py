@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures in, flows out: the one door to this package, for files, streams and interfaces."""
 
+import functools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+from fieldfare.common.errors import InputError
 
 from . import flow_state as fs
 from . import scan
@@ -38,6 +41,11 @@ class FlowCounts:
         packets_without_bytes: first packets that could not be kept for want of memory.
         most_flows: most flows held at one time.
         lost: packets that the kernel had to drop (interfaces only).
+        odd_times: packets without a time, or over a second earlier than the one before them of the
+            same interface.
+        unread_captures: captures that could not be opened or are none; the others count.
+        filtered: packets that do not fit the filter.
+        unread_links: packets by link types that nothing here reads.
     """
 
     packets: int = 0
@@ -50,6 +58,10 @@ class FlowCounts:
     packets_without_bytes: int = 0
     most_flows: int = 0
     lost: int = 0
+    odd_times: int = 0
+    unread_captures: int = 0
+    filtered: int = 0
+    unread_links: dict[int, int] = field(default_factory=dict)
     read: ReadCounts = field(default_factory=ReadCounts)
 
 
@@ -72,15 +84,19 @@ class FlowStream:
             into several files gives the same flows as one file.
         options: what makes a flow.
         chunk: bytes read at a time; does not change the flows.
+        on_unread: is told of a capture that cannot be read, and the next one is taken; without it
+            the error is raised.
     """
 
     def __init__(
         self,
-        sources: Iterable[ByteSource | PacketSource],
+        sources: Iterable[ByteSource | PacketSource | Callable[[], ByteSource]],
         options: FlowOptions,
         chunk: int = CHUNK,
+        on_unread: Callable[[InputError], None] | None = None,
     ) -> None:
         self._sources = sources
+        self._on_unread = on_unread
         self._table = FlowTable(options)
         self._chunk = chunk
         self._links = UnusualLinks()
@@ -88,8 +104,14 @@ class FlowStream:
 
     def __iter__(self) -> Iterator[FlowBatch]:
         for source in self._sources:
-            for ended in self._read(source):
-                yield to_batch(ended)
+            try:
+                for ended in self._read(source() if callable(source) else source):
+                    yield to_batch(ended)
+            except InputError as error:
+                if self._on_unread is None:
+                    raise
+                self.counts.unread_captures += 1
+                self._on_unread(error)
         for ended in self._table.finish():
             yield to_batch(ended)
         self._count()
@@ -104,8 +126,8 @@ class FlowStream:
         handed_on = time.monotonic()
         for packets in reader:
             if packets.used:
-                self._links.translate(packets)
-                yield from self._table.add(packets)
+                for readable in self._links.translate(packets):
+                    yield from self._table.add(readable)
                 latest = int(packets.records[packets.used - 1, scan.TIME])
                 heard = time.monotonic_ns()
                 if endless and time.monotonic() - handed_on > _PATIENCE:
@@ -117,7 +139,7 @@ class FlowStream:
                 quiet = time.monotonic_ns() - heard - _DELIVERY
                 yield from self._table.tick(latest + max(quiet, 0))
             else:
-                yield from self._table.take_out()
+                yield from self._table.tick()
             self.counts.lost = getattr(source, "lost", 0)
             self._count()
 
@@ -132,6 +154,9 @@ class FlowStream:
         counts.evicted = count(fs.EVICTIONS)
         counts.packets_without_bytes = count(fs.UNKEPT_PACKETS)
         counts.most_flows = count(fs.MOST_LIVE)
+        counts.filtered = count(fs.FILTERED_PACKETS)
+        counts.odd_times = count(fs.ODD_TIMES)
+        counts.unread_links = dict(self._links.unread)
 
 
 def read_flows(
@@ -139,14 +164,16 @@ def read_flows(
     options: FlowOptions | None = None,
     follow: bool = False,
     chunk: int = CHUNK,
+    on_unread: Callable[[InputError], None] | None = None,
 ) -> FlowStream:
     """Read captures in order as one recording.
 
     Args:
-        captures: pcap or pcapng files, plain, gzip or zstd; `-` is standard input.
+        captures: pcap or pcapng files, plain or compressed; `-` is standard input.
         options: what makes a flow; the defaults of `FlowOptions` when None.
         follow: wait for the last capture to grow instead of ending.
         chunk: bytes read at a time.
+        on_unread: see `FlowStream`.
 
     Returns:
         Batches of flows to iterate over once, with counts of what was met.
@@ -156,7 +183,7 @@ def read_flows(
     """
     last = len(captures) - 1
     sources = (
-        open_source(capture, follow=follow and index == last)
+        functools.partial(open_source, capture, follow=follow and index == last)
         for index, capture in enumerate(captures)
     )
-    return FlowStream(sources, options or FlowOptions(), chunk)
+    return FlowStream(sources, options or FlowOptions(), chunk, on_unread)

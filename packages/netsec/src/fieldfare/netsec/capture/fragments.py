@@ -27,7 +27,7 @@ of the first fragment, its time, its number (0: an empty place)."""
 _WAYS = 8
 _KIND, _ID, _PROTOCOL, _SPORT, _DPORT, _TIME, _NUMBER = 8, 9, 10, 11, 12, 13, 14
 _MULTIPLIER = 0x4F6CDD1D
-_LIFETIME = 30_000_000_000  # nanoseconds; what Linux waits for the rest of a packet
+LIFETIME = 30_000_000_000  # nanoseconds; what Linux waits for the rest of a packet
 
 
 @compiled
@@ -39,6 +39,13 @@ def mix(state: int, word: int, secret: int) -> int:
     """
     product = (state ^ word) * secret
     return (product ^ (product >> 31)) & 0xFFFFFFFF
+
+
+@compiled
+def fragment_kind(family: int, protocol: int) -> int:
+    """What must be equal of fragments of one packet besides addresses and identification."""
+    # In IPv6 a later fragment does not tell the protocol behind further extension headers.
+    return (protocol << 8 | 4) if family == 4 else 6
 
 
 @compiled
@@ -82,11 +89,10 @@ def join_fragment(packet: Any, time: int, number: int, cache: Any) -> bool:
     Returns:
         False for a later fragment whose first was not seen within 30 seconds; its ports stay 0.
     """
-    # In IPv6 a later fragment does not tell the protocol behind further extension headers.
-    kind = (packet[PROTOCOL] << 8 | 4) if packet[FAMILY] == 4 else 6
+    kind = fragment_kind(packet[FAMILY], packet[PROTOCOL])
     row, target = fragment_place(packet, kind, cache)
     if packet[FRAGMENT] == 2:
-        if row < 0 or abs(time - cache[row, _TIME]) > _LIFETIME:
+        if row < 0 or abs(time - cache[row, _TIME]) > LIFETIME:
             return False
         packet[PROTOCOL] = cache[row, _PROTOCOL]
         packet[SPORT] = cache[row, _SPORT]

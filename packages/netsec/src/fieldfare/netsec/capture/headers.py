@@ -9,17 +9,18 @@ from .links import TYPE_IPV4
 
 (
     FAMILY, SRC, DST, PROTOCOL, SPORT, DPORT, BYTES, NETWORK, TRANSPORT, PAYLOAD, END,
-    FLAGS, FRAGMENT, FRAGMENT_ID, SHORTENED,
-) = (0, 1, 5, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)  # fmt: skip
+    FLAGS, FRAGMENT, FRAGMENT_ID, SHORTENED, SEQUENCE, VLAN,
+) = (0, 1, 5, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22)  # fmt: skip
 """Places in the int64 scratch that `read_ip` fills.
 
 Addresses take four 32-bit words each (IPv4: the first). BYTES is the length of the IP packet;
 NETWORK, TRANSPORT, PAYLOAD and END are offsets into the buffer, END where the captured part of the
 IP packet ends; only PAYLOAD may lie beyond it, where the snap length cut the headers. FRAGMENT is 0
 (whole), 1 (first) or 2 (later); SHORTENED is 1 where the IP header claims more bytes than were on
-the wire.
+the wire. SEQUENCE is that of TCP; for ICMP it holds type and code (type * 256 + code). VLAN is as
+of `frames.skip_tags`, of the outermost frame.
 """
-PACKET_FIELDS = 21
+PACKET_FIELDS = 23
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 _DCCP, _SCTP, _UDPLITE = 33, 132, 136
@@ -27,6 +28,7 @@ _HOP_BY_HOP, _ROUTING, _FRAGMENT_HEADER, _AUTHENTICATION, _NO_NEXT, _DESTINATION
     0, 43, 44, 51, 59, 60,
 )  # fmt: skip
 _HIP, _SHIM6, _MOBILITY = 139, 140, 135
+_JUMBO = 0xC2
 
 _MOST_EXTENSIONS = 16
 
@@ -99,6 +101,23 @@ def read_ipv4(buffer: Octets, at: int, end: int, wire_end: int, packet: Any) -> 
 
 
 @compiled
+def jumbo_length(buffer: Octets, at: int, end: int) -> int:
+    """What the jumbo option of a hop-by-hop header says (RFC 2675); 0 where there is none."""
+    if end - at < 8:
+        return 0
+    end = min(end, at + (buffer[at + 1] + 1) * 8)
+    at += 2
+    while end - at >= 2:
+        if buffer[at] == 0:  # one byte of padding
+            at += 1
+            continue
+        if buffer[at] == _JUMBO and end - at >= 6:
+            return u32(buffer, at + 2)
+        at += 2 + buffer[at + 1]
+    return 0
+
+
+@compiled
 def read_ipv6(buffer: Octets, at: int, end: int, wire_end: int, packet: Any) -> int:
     """The IPv6 header and its extensions (RFC 8200); the offset behind them, -1 when damaged."""
     if end - at < 40 or buffer[at] // 16 != 6:
@@ -106,7 +125,8 @@ def read_ipv6(buffer: Octets, at: int, end: int, wire_end: int, packet: Any) -> 
     following = int(buffer[at + 6])
     length = 40 + u16(buffer, at + 4)
     if length == 40 and following != _NO_NEXT:  # a jumbogram, or left to the network card
-        length = wire_end - at
+        length = jumbo_length(buffer, at + 40, end) if following == _HOP_BY_HOP else 0
+        length = length + 40 if length else wire_end - at
     if length > wire_end - at:
         length = wire_end - at
         packet[SHORTENED] = 1
@@ -163,8 +183,12 @@ def read_transport(buffer: Octets, at: int, packet: Any) -> int:
             if end - at >= 14:
                 header = max((buffer[at + 12] // 16) * 4, 20)
                 packet[FLAGS] = buffer[at + 13]
+            if end - at >= 8:
+                packet[SEQUENCE] = u32(buffer, at + 4)
         elif protocol in (UDP, _UDPLITE, ICMP, ICMPV6):
             header = 8
+            if protocol in (ICMP, ICMPV6) and end - at >= 2:
+                packet[SEQUENCE] = u16(buffer, at)
         elif protocol == _SCTP:
             header = 12
     packet[PAYLOAD] = min(at + header, packet[NETWORK] + packet[BYTES])

@@ -93,7 +93,7 @@ class InterfaceSource:
                 continue
             captured = min(length, _SNAP)
             link = RAW if address[1] in (TYPE_IPV4, TYPE_IPV6) else UNKNOWN
-            self._records[row] = (at, captured, length, _timestamp(extra), link)
+            self._records[row] = (at, captured, length, _timestamp(extra), link, 0)
             at += captured
             row += 1
         return row

@@ -1,74 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One packet from its link layer to its ports, tunnels included; compiled, see `compiled`.
-
-Sources: IP in IP RFC 2003, 6in4 RFC 4213, GRE RFC 2784 and 2890, VXLAN RFC 7348.
-"""
+"""One packet from its link layer to its ports, tunnels included; compiled, see `compiled`."""
 
 from typing import Any
 
-from .compiled import Octets, compiled
-from .frames import DAMAGED, NOT_IP, OK, find_network, skip_tags, u16
-from .headers import (
-    BYTES,
-    DPORT,
-    END,
-    FRAGMENT,
-    NETWORK,
-    PAYLOAD,
-    PROTOCOL,
-    SHORTENED,
-    TRANSPORT,
-    UDP,
-    read_ip,
-)
-from .links import ETHERNET, TYPE_BRIDGED, TYPE_IPV4, TYPE_IPV6
+from .compiled import Octets, compiled, inlined
+from .frames import OK, find_network, u16
+from .headers import BYTES, END, NETWORK, SHORTENED, VLAN, read_ip
+from .links import ETHERNET, TYPE_IPV4, TYPE_IPV6
+from .tunnels import find_inner
 
-_IP_IN_IP, _IPV6_IN_IP, _GRE = 4, 41, 47
-_VXLAN_PORT = 4789
 _MOST_TUNNELS = 4
 
 
-@compiled
-def find_inner(buffer: Octets, packet: Any) -> tuple[int, int, int]:
-    """Where the IP packet inside a tunnel packet begins.
-
-    Args:
-        buffer: uint8.
-        packet: what `read_ip` made of the tunnel packet.
-
-    Returns:
-        (OK or why there is none, offset of the inner IP header, its Ethernet type).
-    """
-    at, end, protocol = packet[TRANSPORT], packet[END], packet[PROTOCOL]
-    if packet[FRAGMENT] != 0:
-        return NOT_IP, at, 0
-    if protocol == _IP_IN_IP:
-        return OK, at, TYPE_IPV4
-    if protocol == _IPV6_IN_IP:
-        return OK, at, TYPE_IPV6
-    if protocol == _GRE:
-        if end - at < 4:
-            return DAMAGED, at, 0
-        flags = u16(buffer, at)
-        kind = u16(buffer, at + 2)
-        if flags & 0x4007:  # source routes (withdrawn by RFC 2784) and other versions
-            return NOT_IP, at, 0
-        at += 4
-        for optional in (0x8000, 0x2000, 0x1000):  # checksum, key, sequence number
-            if flags & optional:
-                at += 4
-        if kind == TYPE_BRIDGED:
-            return find_network(buffer, at, end, ETHERNET)
-        return skip_tags(buffer, at, end, max(kind, 0x0600))
-    if protocol == UDP and packet[DPORT] == _VXLAN_PORT:
-        at = packet[PAYLOAD]
-        if end - at < 8 or buffer[at] & 0x08 == 0:
-            return NOT_IP, at, 0
-        return find_network(buffer, at + 8, end, ETHERNET)
-    return NOT_IP, at, 0
-
-
-@compiled
+@inlined
 def dissect(
     buffer: Octets, at: int, captured: int, wire: int, link: int, decapsulate: bool, packet: Any
 ) -> int:
@@ -80,20 +24,32 @@ def dissect(
         captured: bytes in the buffer.
         wire: bytes on the wire, at least `captured`.
         link: link type.
-        decapsulate: go on through IP-in-IP, 6in4, GRE and VXLAN to the innermost IP packet, as far
-            as it is whole; a fragmented tunnel packet is taken as it is.
+        decapsulate: go on through tunnels (see `tunnels`) to the innermost IP packet, as far as it
+            is whole; a fragmented tunnel packet is taken as it is.
         packet: scratch of PACKET_FIELDS int64, filled when the result is OK.
 
     Returns:
         OK, NOT_IP, DAMAGED or UNSUPPORTED.
     """
     end = at + captured
-    status, network, kind = find_network(buffer, at, end, link)
-    if status != OK:
-        return status
+    network, vlan = at + 14, 0
+    kind = u16(buffer, at + 12) if link == ETHERNET and captured >= 14 else 0
+    if kind not in (TYPE_IPV4, TYPE_IPV6):  # all that is not the plainest frame
+        status, network, kind, vlan = find_network(buffer, at, end, link)
+        if status != OK:
+            return status
     status = read_ip(buffer, network, end, at + wire, kind, packet)
-    if status != OK or not decapsulate:
-        return status
+    if status == OK and decapsulate:
+        open_tunnels(buffer, at, network, end, wire, kind, packet)
+    packet[VLAN] = vlan
+    return status
+
+
+@compiled
+def open_tunnels(
+    buffer: Octets, at: int, network: int, end: int, wire: int, kind: int, packet: Any
+) -> None:
+    """Go on to the innermost IP packet that can be read; arguments as of `dissect`, `read_ip`."""
     for _ in range(_MOST_TUNNELS):
         shortened = packet[SHORTENED]
         wire_end = packet[NETWORK] + packet[BYTES]
@@ -106,4 +62,3 @@ def dissect(
             break
         packet[SHORTENED] |= shortened
         network, kind, end, wire = inner, inner_kind, packet[END], wire_end - at
-    return OK

@@ -10,24 +10,27 @@ from .compiled import Octets, compiled
 from .frames import u16, u32
 from .links import UNKNOWN
 
-AT, CAPTURED, WIRE, TIME, LINK = 0, 1, 2, 3, 4
+AT, CAPTURED, WIRE, TIME, LINK, CLOCK = 0, 1, 2, 3, 4, 5
 """Columns of a record, int64: offset in the buffer, bytes captured and on the wire, nanoseconds
-since 1970 (UTC), link type."""
-RECORD_FIELDS = 5
+since 1970 (UTC), link type, number of the interface, whose clock gave the time."""
+RECORD_FIELDS = 6
 
 MORE, FULL, BROKEN, SECTION, INTERFACE = 0, 1, 2, 3, 4
 """Why a scan ended: it needs more bytes, the records are full, the structure is lost, or a block
 comes next that describes a section or an interface and is read outside."""
 
-MAX_CAPTURE = 262_144
-"""Most bytes a packet may have; the same limit as libpcap's."""
+MAX_CAPTURE = 1 << 20
+"""Most bytes of a packet that may have been kept; segments of BIG TCP have up to half of it."""
+MAX_WIRE = 1 << 24
+"""Most bytes a packet may have had on the wire; what claims more is cut to it."""
 MAX_BLOCK = 16 << 20
 """Most bytes a block of pcapng may have; the same limit as Wireshark's."""
 
-INTERFACE_LINK, INTERFACE_SNAP, INTERFACE_BASE, INTERFACE_EXPONENT, INTERFACE_OFFSET = 0, 1, 2, 3, 4
+(INTERFACE_LINK, INTERFACE_SNAP, INTERFACE_BASE, INTERFACE_EXPONENT, INTERFACE_OFFSET,
+ INTERFACE_CHECK) = range(6)  # fmt: skip
 """Columns of an interface, int64: link type, snap length (0: none), time unit as BASE (2 or 10) to
-the power of minus EXPONENT, seconds to add."""
-INTERFACE_FIELDS = 5
+the power of minus EXPONENT, seconds to add, bytes of the check sequence behind each frame."""
+INTERFACE_FIELDS = 6
 
 LAST_TIME, DAMAGED_BLOCKS = 0, 1
 """What a scan of pcapng carries on: the time of the latest packet, blocks left out as damaged."""
@@ -57,19 +60,28 @@ def half(buffer: Octets, at: int, big: bool) -> int:
 
 
 @compiled
-def put(records: Any, row: int, at: int, captured: int, wire: int, time: int, link: int) -> None:
-    """Write one record; the length on the wire is made plausible."""
+def put(
+    records: Any, row: int, at: int, captured: int, wire: int, time: int, link: int, clock: int,
+    check: int,
+) -> None:  # fmt: skip
+    """Write one record; the length on the wire is made plausible, the check sequence cut off."""
+    wire = max(min(wire, MAX_WIRE), captured)
+    if check > 0 and wire >= check:
+        wire -= check
+        captured = min(captured, wire)
     records[row, AT] = at
     records[row, CAPTURED] = captured
-    records[row, WIRE] = max(min(wire, MAX_CAPTURE), captured)
+    records[row, WIRE] = wire
     records[row, TIME] = time
     records[row, LINK] = link
+    records[row, CLOCK] = clock
 
 
 @compiled
 def scan_pcap(
-    buffer: Octets, at: int, end: int, big: bool, nano: bool, link: int, records: Any
-) -> tuple[int, int, int]:
+    buffer: Octets, at: int, end: int, big: bool, nano: bool, header: int, link: int, check: int,
+    records: Any,
+) -> tuple[int, int, int]:  # fmt: skip
     """Find the records of a pcap file from a record's first byte on.
 
     Args:
@@ -78,24 +90,27 @@ def scan_pcap(
         end: end of the valid bytes.
         big: the file is big-endian.
         nano: fractions of a second are in nanoseconds, else in microseconds.
+        header: bytes before each packet: 16, or more where the file is of a patched libpcap.
         link: link type of the file.
+        check: bytes of the check sequence behind each frame.
         records: (N, RECORD_FIELDS) int64, filled from row 0.
 
     Returns:
         (records found, where the next one begins, MORE, FULL or BROKEN).
     """
     for row in range(len(records)):
-        if end - at < 16:
+        if end - at < header:
             return row, at, MORE
         captured = word(buffer, at + 8, big)
         if captured > MAX_CAPTURE:
             return row, at, BROKEN
-        if end - at - 16 < captured:
+        if end - at - header < captured:
             return row, at, MORE
         fraction = word(buffer, at + 4, big)
         time = word(buffer, at, big) * 1_000_000_000 + (fraction if nano else fraction * 1000)
-        put(records, row, at + 16, captured, word(buffer, at + 12, big), time, link)
-        at += 16 + captured
+        wire = word(buffer, at + 12, big)
+        put(records, row, at + header, captured, wire, time, link, 0, check)
+        at += header + captured
     return len(records), at, FULL
 
 
@@ -215,5 +230,6 @@ def read_block(
             interfaces[interface, INTERFACE_EXPONENT],
             interfaces[interface, INTERFACE_OFFSET],
         )
-    put(records, row, at + header, captured, wire, state[LAST_TIME], link)
+    check = interfaces[interface, INTERFACE_CHECK]
+    put(records, row, at + header, captured, wire, state[LAST_TIME], link, interface, check)
     return 1

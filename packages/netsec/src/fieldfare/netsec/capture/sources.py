@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a capture's bytes come from: a file, standard input, compressed or growing."""
 
-import gzip
 import io
 import os
 import select
 import stat
 import sys
 import time
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from fieldfare.common.errors import InputError
 
+from .compressed import LONGEST_MAGIC, decompressed
+
 MAX_EXPANDED = 100 << 30
 """Bytes that a compressed capture may expand to, unless the caller says otherwise."""
 
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_ZSTD_WINDOW = 128 << 20  # what a frame may make the decoder hold; zstd's own limit without --long
 _PAUSE = 0.2  # seconds between two looks at a file that is followed, or that a pipe is waited for
-_BUFFER = 1 << 16
 
 
 class ByteSource(Protocol):
@@ -63,7 +60,7 @@ class _Rejoined(io.RawIOBase):
 
 
 class StreamSource:
-    """Bytes of an open stream, decompressed where it is gzip or zstd.
+    """Bytes of an open stream, decompressed where it is compressed.
 
     Args:
         stream: binary stream; need not be seekable.
@@ -72,7 +69,7 @@ class StreamSource:
         max_expanded: bytes that a compressed stream may expand to.
 
     Raises:
-        InputError: compressed and to be followed, or zstd without the package zstandard.
+        InputError: compressed and to be followed, or without the package that expands it.
     """
 
     def __init__(
@@ -95,15 +92,12 @@ class StreamSource:
         head = self._head(stream)
         joined = _Rejoined(head, stream)
         self._errors: tuple[type[Exception], ...] = ()
-        if head.startswith(_GZIP):
-            self._errors = (EOFError, gzip.BadGzipFile, zlib.error)
-            self._stream: Any = gzip.GzipFile(fileobj=io.BufferedReader(joined, _BUFFER))
-            self._limit = max_expanded
-        elif head == _ZSTD:
-            self._stream, self._errors = _open_zstd(io.BufferedReader(joined, _BUFFER), name)
+        opened = decompressed(joined, head, name)
+        self._stream: Any = joined
+        if opened is not None:
+            self._stream, self._errors = opened
             self._limit = max_expanded
         else:
-            self._stream = joined
             if pipe and isinstance(stream, io.RawIOBase):  # nothing lies in a buffer
                 self._pipe = stream.fileno()
         if follow and self._limit is not None:
@@ -111,8 +105,8 @@ class StreamSource:
 
     def _head(self, stream: BinaryIO) -> bytes:
         head = b""
-        while len(head) < 4:
-            chunk = stream.read(4 - len(head))
+        while len(head) < LONGEST_MAGIC:
+            chunk = stream.read(LONGEST_MAGIC - len(head))
             if not chunk:
                 if not self._follow:
                     break
@@ -171,17 +165,6 @@ def _is_pipe(stream: BinaryIO) -> bool:
     except (AttributeError, OSError):  # lies in memory
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-
-
-def _open_zstd(stream: BinaryIO, name: str) -> tuple[BinaryIO, tuple[type[Exception], ...]]:
-    try:
-        import zstandard
-    except ImportError:
-        raise InputError(
-            f"{name}: is zstd; pip install zstandard, or expand it with unzstd first"
-        ) from None
-    decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    return decoder.stream_reader(stream, read_across_frames=True), (zstandard.ZstdError,)
 
 
 def open_source(

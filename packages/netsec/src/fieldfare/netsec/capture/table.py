@@ -9,13 +9,15 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from . import flow_limits, flow_pass
+from . import clocks, direction, flow_limits, flow_pass, statistics
 from . import flow_state as fs
 from .compiled import view
 from .container import Packets
+from .filter_pass import DEPTH
+from .filters import compile_filter
 from .flow_state import FlowState
-from .fragments import FRAGMENT_FIELDS, FRAGMENT_ROWS
 from .headers import PACKET_FIELDS
+from .held_fragments import make_fragments
 
 _DONE = 4096
 _FIRST_SLOTS = 1024
@@ -32,7 +34,11 @@ class FlowOptions:
         linger: seconds a TCP connection may still get packets after its end (RST, or FIN from both
             sides); a SYN begins a new flow at once. None: the end of a connection means nothing.
         directed: one flow for each direction instead of one for both.
-        decapsulate: count the innermost IP packet of IP-in-IP, 6in4, GRE and VXLAN.
+        decapsulate: count the innermost IP packet of tunnels, see `tunnels`.
+        vlan_key: flows of different VLANs are different flows.
+        packet_filter: the packets that count, see `filters`; fragments by what they hold
+        themselves.
+        statistics: gather sizes and gaps of all packets, see `statistics`.
         max_flows: flows held at a time; beyond, those longest without a packet are evicted.
         keep_packets: first packets whose bytes are handed on.
         keep_header: bytes kept of each one's IP and transport headers.
@@ -42,7 +48,7 @@ class FlowOptions:
         max_kept_mb: memory for kept packets, in MB; beyond, flows are evicted.
 
     Raises:
-        ValueError: a time or limit out of range.
+        ValueError: a time or limit out of range, or a filter that cannot be understood.
     """
 
     idle_timeout: float | None = 120.0
@@ -50,6 +56,9 @@ class FlowOptions:
     linger: float | None = 10.0
     directed: bool = False
     decapsulate: bool = False
+    vlan_key: bool = False
+    packet_filter: str = ""
+    statistics: bool = False
     max_flows: int = 1_000_000
     keep_packets: int = 0
     keep_header: int = 128
@@ -72,6 +81,7 @@ class FlowOptions:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in {low}..{high}")
+        compile_filter(self.packet_filter)
         if not 0 < self.max_kept_mb < math.inf:
             raise ValueError(f"max_kept_mb is {self.max_kept_mb}; it must be above 0")
 
@@ -105,6 +115,7 @@ class EndedFlows(NamedTuple):
         kept_flow: (M,) int64, row of each kept packet's flow, ascending.
         kept: (M, KEPT_FIELDS) int64.
         kept_bytes: (M, kept_width) uint8.
+        statistics: (N, FIELDS) float64, (N, 0) where none are gathered.
     """
 
     keys: np.ndarray
@@ -113,6 +124,7 @@ class EndedFlows(NamedTuple):
     kept_flow: np.ndarray
     kept: np.ndarray
     kept_bytes: np.ndarray
+    statistics: np.ndarray
 
 
 class FlowTable:
@@ -135,15 +147,21 @@ class FlowTable:
             kept_next=np.empty(places, np.int32),
             kept_bytes=np.empty(max(places * options.kept_width, 1), np.uint8),
             registers=np.zeros(fs.REGISTERS, np.int64),
+            clocks=np.zeros((clocks.CLOCKS, clocks.CLOCK_FIELDS), np.int64),
+            sources=np.zeros(direction.PLACES, np.int64),
+            statistics=np.zeros((slots if options.statistics else 0, statistics.FIELDS)),
         )
         registers = self._arrays.registers
         for place in (
             fs.FREE_SLOT, fs.FREE_KEPT, fs.HEAD_OPEN, fs.TAIL_OPEN, fs.HEAD_CLOSED, fs.TAIL_CLOSED,
         ):  # fmt: skip
             registers[place] = fs.NONE
-        self._fragments = np.zeros((FRAGMENT_ROWS, FRAGMENT_FIELDS), np.int64)
+        registers[fs.HELD_SINCE] = flow_limits.NEVER
+        self._fragments = make_fragments(options.kept_width if options.keep_packets else 0)
         self._packet = np.zeros(PACKET_FIELDS, np.int64)
         self._key = np.zeros(fs.KEY_WORDS, np.int64)
+        self._program = compile_filter(options.packet_filter)
+        self._stack = np.zeros(DEPTH, np.int64)
         self._view()
 
     def _view(self) -> None:
@@ -163,32 +181,55 @@ class FlowTable:
                 view(packets.records),
                 row,
                 packets.used,
-                view(self._fragments),
+                self._fragments,
+                view(self._packet),
+                view(self._key),
+                view(self._settings),
+                view(self._program),
+                view(self._stack),
+            )
+            if needed == flow_limits.READY:
+                return
+            yield from self._provide(needed)
+
+    def _provide(self, needed: int) -> Iterator[EndedFlows]:
+        if needed == flow_limits.TAKE_OUT:
+            yield from self.take_out()
+        elif needed == flow_limits.GROW_SLOTS:
+            self._grow_slots()
+
+    def tick(self, time: int = flow_limits.BY_LATEST) -> Iterator[EndedFlows]:
+        """End the flows that are over at a time, and give all that have ended.
+
+        Args:
+            time: nanoseconds; if left out, that of the latest packet of each flow's interface.
+        """
+        yield from self._repeat(
+            lambda: flow_limits.sweep(self._state, time, view(self._settings), fs.NONE)
+        )
+        yield from self.take_out()
+
+    def finish(self) -> Iterator[EndedFlows]:
+        """End all flows and give them."""
+        yield from self._repeat(
+            lambda: flow_pass.settle(
+                self._state,
+                self._fragments,
                 view(self._packet),
                 view(self._key),
                 view(self._settings),
             )
-            if needed == flow_limits.READY:
-                return
-            if needed == flow_limits.TAKE_OUT:
-                yield from self.take_out()
-            else:
-                self._grow_slots()
-
-    def tick(self, time: int) -> Iterator[EndedFlows]:
-        """End the flows that are over at a time in nanoseconds, and give all that have ended."""
-        yield from self._repeat(lambda: flow_limits.sweep(self._state, time, view(self._settings)))
-
-    def finish(self) -> Iterator[EndedFlows]:
-        """End all flows and give them."""
+        )
+        latest = flow_limits.BY_LATEST
+        yield from self._repeat(
+            lambda: flow_limits.sweep(self._state, latest, view(self._settings), fs.NONE)
+        )
         yield from self._repeat(lambda: flow_limits.end_all(self._state, fs.AT_END))
+        yield from self.take_out()
 
     def _repeat(self, step: Callable[[], int]) -> Iterator[EndedFlows]:
-        while True:
-            needed = step()
-            yield from self.take_out()
-            if needed == flow_limits.READY:
-                return
+        while (needed := step()) != flow_limits.READY:
+            yield from self._provide(needed)
 
     def take_out(self) -> Iterator[EndedFlows]:
         """Give the flows that have ended, if any, and free their memory."""
@@ -211,6 +252,9 @@ class FlowTable:
             kept_bytes=arrays.kept_bytes[: len(arrays.kept) * width].reshape(-1, width)[places]
             if most and width
             else np.empty((most, width), np.uint8),
+            statistics=arrays.statistics[slots]
+            if self.options.statistics
+            else np.empty((count, 0)),
         )
         fs.release(self._state)
         yield ended
@@ -228,6 +272,9 @@ class FlowTable:
             hashes=_grown(arrays.hashes, size),
             totals=_grown(arrays.totals, size),
             links=_grown(arrays.links, size),
+            statistics=_grown(arrays.statistics, size)
+            if self.options.statistics
+            else arrays.statistics,
         )
         self._view()
         fs.rehash(self._state)
@@ -260,5 +307,6 @@ def _settings(options: FlowOptions) -> np.ndarray:
     settings[flow_limits.KEEP_HEADER] = options.keep_header
     settings[flow_limits.KEEP_PAYLOAD] = options.keep_payload
     settings[flow_limits.EARLY_PACKETS] = options.early_packets
+    settings[flow_limits.VLAN_KEY] = options.vlan_key
     settings[flow_limits.SECRET] = secrets.randbits(30) | 1 << 30 | 1
     return settings

@@ -4,6 +4,7 @@
 The only module that imports scapy, which is GPL-2.0; without it such packets count as unsupported.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,10 +15,14 @@ import numpy as np
 from fieldfare.common.errors import InputError
 
 from . import scan
+from .compiled import view
 from .container import Packets
-from .links import NATIVE, RAW
+from .dot11 import expand
+from .links import NATIVE, NO_IP, RAW, USER_2, WIRELESS
 
 _NATIVE = np.array(sorted(NATIVE))
+_WIRELESS = np.array(sorted(WIRELESS))
+_ROWS = 4096
 
 
 class UnusualLinks:
@@ -25,21 +30,47 @@ class UnusualLinks:
 
     def __init__(self) -> None:
         self._scapy: Any = None
+        self.unread: Counter[int] = Counter()
+        """Packets by link types that nothing here reads."""
 
-    def translate(self, packets: Packets) -> None:
-        """Rewrite records so that they begin at their IP header; others stay as they are."""
+    def translate(self, packets: Packets) -> Iterator[Packets]:
+        """The same packets, so that the compiled pass can read them; one frame may hold several."""
         if packets.used == 0:
+            yield packets
             return
+        link = packets.records[: packets.used, scan.LINK]
+        if (link[0] == link).all() and int(link[0]) in NATIVE - {USER_2}:
+            yield packets
+            return
+        if not np.isin(link, _WIRELESS).any():
+            self._rewrite(packets)
+            yield packets
+            return
+        row = 0
+        while row < packets.used:
+            out = np.empty((_ROWS, scan.RECORD_FIELDS), np.int64)
+            row, used = expand(
+                view(packets.buffer), view(packets.records), row, packets.used, view(out)
+            )
+            found = Packets(packets.buffer, out, used)
+            self._rewrite(found)
+            yield found
+
+    def _rewrite(self, packets: Packets) -> None:
+        """Let records begin at their IP header where scapy finds one."""
         records = packets.records[: packets.used]
         link = records[:, scan.LINK]
-        if (link[0] == link).all() and int(link[0]) in NATIVE:
-            return
         for row in np.flatnonzero(~np.isin(link, _NATIVE)):
             record = records[row]
             start = int(record[scan.AT])
             frame = packets.buffer[start : start + int(record[scan.CAPTURED])].tobytes()
-            found = self.find_ip(frame, int(record[scan.LINK]))
+            number = int(record[scan.LINK])
+            if not self.knows(number):
+                self.unread[number] += 1
+                continue
+            found = self.find_ip(frame, number)
             if found is None:
+                record[scan.LINK] = NO_IP
                 continue
             offset, length = found
             record[scan.AT] += offset
@@ -47,18 +78,19 @@ class UnusualLinks:
             record[scan.CAPTURED] = length
             record[scan.LINK] = RAW
 
-    def find_ip(self, frame: bytes, link: int) -> tuple[int, int] | None:
-        """Offset and length of the IP packet in a frame, None where scapy finds none."""
+    def knows(self, link: int) -> bool:
+        """Whether scapy is there and reads this link type."""
         if self._scapy is None:
             self._scapy = _load()
-        if not self._scapy:
+        return bool(self._scapy) and link in self._scapy[0]
+
+    def find_ip(self, frame: bytes, link: int) -> tuple[int, int] | None:
+        """Offset and length of the IP packet in a frame, None where scapy finds none."""
+        if not self.knows(link):
             return None
         link_layers, network_layers = self._scapy
-        layer_class = link_layers.get(link)
-        if layer_class is None:
-            return None
         try:
-            layer = layer_class(frame)
+            layer = link_layers[link](frame)
         except Exception:  # scapy promises no kind of error for hostile bytes
             return None
         while layer:

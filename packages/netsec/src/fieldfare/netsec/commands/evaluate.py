@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fieldfare.common import console
 
-from ..data.dataset import load_flows
+from ..data.dataset import load_flows, training_options
 from ..data.labels import read_labels
 from ..evaluation.compare import Comparison, compare
 from ..inference.classifier import load_classifier
@@ -17,7 +17,8 @@ def evaluate(labels: Path, options: EvalOptions) -> None:
     classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
     table = read_labels(labels, options.captures)
     cache = options.output / "flows" if options.output else None
-    flows = load_flows(table, cache=cache, quiet=options.quiet)
+    kept = training_options(classifier.kept, trees=options.trees, timed=table.timed)
+    flows = load_flows(table, options=kept, cache=cache, quiet=options.quiet)
     found = compare(
         classifier,
         flows,

@@ -8,13 +8,21 @@ from pathlib import Path
 from fieldfare.common import batch
 
 from ..data.flow_files import write_flows
-from ..data.recordings import describe, open_recording, tell, told_of_compiling
+from ..data.recordings import (
+    describe,
+    expand_folders,
+    open_recording,
+    read_at_all,
+    tell,
+    told_of_compiling,
+)
 from ..options import FlowsOptions
 from . import tables
 
 
 def flows(captures: Sequence[Path], options: FlowsOptions) -> None:
     """Write the flows as they end, and tell what became of the packets."""
+    captures = expand_folders(captures)
     if tables.goes_to_folder(captures, options):
         tables.write_each(captures, functools.partial(_make_worker, options), options, settings={})
         return
@@ -32,7 +40,9 @@ def _write(
 ) -> tuple[int, dict[str, int]]:
     """How many flows there are, and what became of the packets."""
     with open_recording(captures, options) as stream:
-        count = write_flows(stream, target)
+        count = write_flows(
+            read_at_all(stream), target, statistics=options.statistics, sizes=options.packet_sizes
+        )
     return count, describe(stream.counts)
 
 

@@ -15,6 +15,7 @@ from fieldfare.common.weights import locate
 
 from ..data.recordings import (
     describe,
+    expand_folders,
     has_no_end,
     open_recording,
     tell,
@@ -30,6 +31,7 @@ from . import tables
 
 def infer(captures: Sequence[Path], options: InferOptions) -> None:
     """Write the flows with their labels as they end."""
+    captures = expand_folders(captures)
     if tables.goes_to_folder(captures, options):
         _infer_each(captures, options)
         return
@@ -88,6 +90,8 @@ def _settings(options: InferOptions) -> LabelSettings:
         unknown_below=options.unknown_below,
         first_packets=options.first_packets[0] if options.first_packets else None,
         embeddings=options.embeddings,
+        statistics=options.statistics,
+        sizes=options.packet_sizes,
     )
 
 

@@ -9,7 +9,7 @@ from fieldfare.common.commands.train import save_trained, tell_trained, today
 from fieldfare.common.weights import ModelCard
 
 from .. import training
-from ..data.dataset import read_captures
+from ..data.dataset import read_captures, training_options
 from ..data.masking import field_names
 from ..data.recordings import find_captures
 from ..inference.classifier import ClassifierConfig
@@ -23,7 +23,8 @@ def pretrain(sources: Sequence[Path], options: PretrainOptions) -> None:
     kind, config = preset(options.preset or PRESETS[0])
     hidden, optional = field_names(options.hide), field_names(options.optional)
     captures = find_captures(sources)
-    flows = read_captures(captures, quiet=options.quiet)
+    kept = training_options(kind.kept(config))
+    flows = read_captures(captures, options=kept, quiet=options.quiet)
     settings = settings_of(options, validate_every=options.steps)
     network = training.pretrain(
         kind, config, flows, hidden, optional, settings, options.output, quiet=options.quiet

@@ -11,7 +11,7 @@ from fieldfare.common.commands.infer import check_targets, infer_many, show_plan
 from fieldfare.common.errors import InputError
 
 from .. import __version__
-from ..capture.container import first_link
+from ..capture.container import first_record
 from ..capture.links import NAMES
 from ..capture.sources import open_source
 from ..data.flow_files import STANDARD_OUTPUT, check_table
@@ -43,12 +43,19 @@ def check_recording(captures: Sequence[Path], options: FlowsOptions, **more: Pat
         InputError: no captures, a missing one, or what `check_targets` refuses.
     """
     check_table(options.output)
+    if options.packet_sizes and options.output.suffix == ".csv":
+        raise InputError(
+            f"{options.output}: a CSV file cannot hold --packet-sizes; choose parquet or jsonl"
+        )
     to_standard_output = options.output == STANDARD_OUTPUT
     if to_standard_output and options.as_json:
         raise InputError("-o - writes the flows to standard output; leave --json out")
     table = None if to_standard_output else options.output
     named = {f"--{name}": path for name, path in more.items()}
     check_targets(captures, {"--output": table, **named}, options)
+    report = more.get("report")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{report}: --report writes a page; name it *.html")
     check_captures(captures, options)
 
 
@@ -74,8 +81,11 @@ def show_recording(captures: Sequence[Path], options: FlowsOptions, **more: obje
 
 
 def _link_name(capture: Path) -> str:
-    link = first_link(open_source(capture))
-    return "no packets" if link is None else NAMES.get(link, f"link type {link}")
+    try:
+        first = first_record(open_source(capture))
+    except InputError as error:
+        return f"left out: {error}"
+    return "no packets" if first is None else NAMES.get(first.link, f"link type {first.link}")
 
 
 def write_each(

@@ -9,7 +9,8 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard
 
-from ..data.dataset import load_flows
+from ..data.dataset import load_flows, training_options
+from ..data.flow_rows import is_bare
 from ..data.labels import SPLITS, read_labels
 from ..data.masking import field_names
 from ..inference.classifier import ClassifierConfig
@@ -35,7 +36,10 @@ def train(labels: Path, options: TrainOptions) -> None:
     if twice := set(hidden) & set(optional):
         raise InputError(f"--optional: {min(twice)} is always hidden, by --hide")
     table = read_labels(labels, options.captures)
-    data = load_flows(table, cache=options.output / "flows", quiet=options.quiet)
+    flow_options = training_options(kind.kept(config), timed=table.timed)
+    data = load_flows(
+        table, options=flow_options, cache=options.output / "flows", quiet=options.quiet
+    )
     how = FineTuning(hidden, optional, options.balance, options.smoothing, options.shots)
     settings = settings_of(options, validate_every=max(1, options.steps // 10))
     network, temperature = train_classifier(
@@ -48,6 +52,7 @@ def train(labels: Path, options: TrainOptions) -> None:
         hidden=(*hidden, *optional),
         optional=optional,
         temperature=temperature or 1.0,
+        names_bare=bool(is_bare(data.flows)[data.split == SPLITS.index("train")].any()),
     )
     counts = {split: int((data.split == number).sum()) for number, split in enumerate(SPLITS)}
     shots = f", {options.shots} flows a class of them" if options.shots else ""

@@ -5,16 +5,17 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from fieldfare.common import console
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 from fieldfare.common.progress import Progress
 
-from ..capture import FirstPackets, FlowBatch, FlowOptions, read_flows
+from ..capture import FirstPackets, FlowBatch, FlowOptions, Kept, read_flows
 from .flow_rows import COLUMNS, PACKET_COLUMNS, concatenate, take
 from .labels import SPLITS, CaptureLabels, FlowKey, LabelTable, Matched, flow_keys, match
 
@@ -32,7 +33,27 @@ TRAINING_OPTIONS = FlowOptions(
 netFound reads 12 bursts of 6 packets, NetMamba 80 bytes of headers and 240 of payload of each.
 """
 
-_FORMAT = 1
+_FORMAT = 2
+_TIMED_IDLE = 120.0
+_TREES = Kept(keep_packets=5, keep_header=128, keep_payload=64)
+
+
+def training_options(kept: Kept, *, trees: bool = False, timed: bool = False) -> FlowOptions:
+    """`TRAINING_OPTIONS` with no more kept of packets than is looked at.
+
+    Args:
+        kept: what the network reads.
+        trees: also keep what `baselines.Trees` reads.
+        timed: labels tell flows apart by their times, so one 5-tuple may be several flows.
+    """
+    if trees:
+        kept = Kept(
+            keep_packets=max(kept["keep_packets"], _TREES["keep_packets"]),
+            keep_header=max(kept["keep_header"], _TREES["keep_header"]),
+            keep_payload=max(kept["keep_payload"], _TREES["keep_payload"]),
+        )
+    options = replace(TRAINING_OPTIONS, **kept)
+    return replace(options, idle_timeout=_TIMED_IDLE, linger=10.0) if timed else options
 
 
 @dataclass(frozen=True)
@@ -137,7 +158,8 @@ def _read(labels: LabelTable, options: FlowOptions, quiet: bool) -> LabelledFlow
     with Progress("reading", len(files), unit="capture", quiet=quiet) as progress:
         for done, place in enumerate(order, 1):
             capture = labels.captures[place]
-            batch = _read_capture(labels.folder / capture.file, options)
+            batch, evicted = _read_capture(labels.folder / capture.file, options)
+            matched.evicted += evicted
             progress.update(done)
             if batch is None:
                 matched.labels_without_flow += len(capture.flows)
@@ -151,6 +173,7 @@ def _read(labels: LabelTable, options: FlowOptions, quiet: bool) -> LabelledFlow
             label += found
             number += [place] * len(found)
             split += [SPLITS.index(capture.split)] * len(found)
+    _tell_evicted(matched.evicted)
     if not label:
         raise InputError(f"{labels.path}: none of its labels matches a flow of {labels.folder}")
     return LabelledFlows(
@@ -169,27 +192,49 @@ def read_captures(
 ) -> FlowBatch:
     """All flows of captures, labelled or not, each capture by itself, as for pre-training.
 
+    Captures that cannot be read are told on stderr and left out.
+
     Raises:
-        InputError: a capture cannot be read, or there is no flow in any.
+        InputError: there is no flow in any.
     """
-    batches = []
+    batches, evicted = [], 0
     with Progress("reading", len(paths), unit="capture", quiet=quiet) as progress:
         for done, path in enumerate(paths, 1):
-            batches.append(_read_capture(path, options))
+            try:
+                batch, cut = _read_capture(path, options)
+                batches.append(batch)
+                evicted += cut
+            except InputError as error:
+                console.say(f"left out: {error}")
             progress.update(done)
+    _tell_evicted(evicted)
     found = [batch for batch in batches if batch is not None]
     if not found:
         raise InputError(f"no flow in {len(paths)} captures; give captures with IP packets")
     return concatenate(found)
 
 
-def _read_capture(path: Path, options: FlowOptions) -> FlowBatch | None:
-    """The flows of one capture in order of their first packets, None where there is none."""
-    parts = list(read_flows(path, options=options))
+def _read_capture(path: Path, options: FlowOptions) -> tuple[FlowBatch | None, int]:
+    """The flows of one capture in order of their first packets, None where there is none.
+
+    Beside them how many were cut because their packets did not fit in memory.
+    """
+    stream = read_flows(path, options=options)
+    parts = list(stream)
+    evicted = stream.counts.evicted
     if not parts:
-        return None
+        return None, evicted
     batch = concatenate(parts)
-    return take(batch, np.argsort(batch.flow_id, kind="stable"))
+    parts.clear()
+    return take(batch, np.argsort(batch.flow_id, kind="stable")), evicted
+
+
+def _tell_evicted(count: int) -> None:
+    if count:
+        console.say(
+            f"{count:,} flows were cut, as their packets did not fit in memory: give captures of "
+            "fewer flows at a time"
+        )
 
 
 def _unseen(

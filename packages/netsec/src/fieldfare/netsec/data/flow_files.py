@@ -14,6 +14,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
 from ..capture import FlowBatch, to_table
+from ..capture.statistics import NAMES
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
 
@@ -33,9 +34,28 @@ FLOW_SCHEMA = pa.schema(
         ("packets_bwd", pa.int64()),
         ("bytes_fwd", pa.int64()),
         ("bytes_bwd", pa.int64()),
+        ("duration", pa.float64()),
+        ("start_ns", pa.int64()),
+        ("end_ns", pa.int64()),
+        ("tcp_flags_fwd", pa.uint8()),
+        ("tcp_flags_bwd", pa.uint8()),
+        ("vlan", pa.uint16()),
+        ("vlan_inner", pa.uint16()),
+        ("end_reason", pa.string()),
+        ("flow_id", pa.int64()),
+        ("community_id", pa.string()),
     ]
 )
 """Of `capture.to_table`."""
+
+
+def flow_schema(*, statistics: bool = False, sizes: int = 0) -> pa.Schema:
+    """`FLOW_SCHEMA`, with statistics of packets or the sizes of so many first ones behind it."""
+    more = [pa.field(name, pa.float64()) for name in NAMES] if statistics else []
+    if sizes:
+        more.append(pa.field("sizes", pa.list_(pa.int32())))
+    return pa.schema([*FLOW_SCHEMA, *more])
+
 
 LABEL_SCHEMA = pa.schema(
     [
@@ -94,12 +114,18 @@ def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
         yield writer
 
 
-def write_flows(flows: Iterable[FlowBatch], path: Path) -> int:
-    """Write flows without labels as a table, as they end; how many there are."""
+def write_flows(
+    flows: Iterable[FlowBatch], path: Path, *, statistics: bool = False, sizes: int = 0
+) -> int:
+    """Write flows without labels as a table, as they end; how many there are.
+
+    Args:
+        statistics, sizes: see `flow_schema`; must have been gathered and kept.
+    """
     count = 0
-    with open_table(path, FLOW_SCHEMA) as table:
+    with open_table(path, flow_schema(statistics=statistics, sizes=sizes)) as table:
         for batch in flows:
-            table.write(to_table(batch))
+            table.write(to_table(batch, sizes))
             count += len(batch)
     return count
 

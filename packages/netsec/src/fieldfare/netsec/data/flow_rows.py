@@ -82,3 +82,21 @@ def first_packets_only(batch: FlowBatch, count: int) -> FlowBatch:
     keep = packet_number(batch) < count
     packets = {name: getattr(batch.first_packets, name)[keep] for name in PACKET_COLUMNS}
     return replace(batch, first_packets=FirstPackets(**packets))
+
+
+_CARRYING = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
+_ICMP = (1, 58)
+
+
+def is_bare(batch: FlowBatch) -> np.ndarray:
+    """(N,) bool, flows that carry nothing an application sent.
+
+    Those of protocols that carry no application (OSPF, ESP, GRE and others, but ICMP), and those
+    none of whose kept packets has a payload: a SYN alone, or one that was refused.
+    """
+    packets = batch.first_packets
+    filled = np.zeros(len(batch), bool)
+    filled[packets.flow[packets.payload_length > 0]] = True
+    carries = np.isin(batch.protocol, _CARRYING) & filled
+    bare: np.ndarray = ~(carries | np.isin(batch.protocol, _ICMP))
+    return bare

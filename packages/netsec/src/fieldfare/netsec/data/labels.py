@@ -3,14 +3,19 @@
 
 Columns: `file` (relative to the folder of captures), `class` and `split`; for single flows also
 `l4` (TCP, UDP, ICMP, SCTP or a protocol number), `addr_a`, `port_a`, `addr_b` and `port_b`, where a
-and b are the two ends in any order and ports are 0 where the protocol has none.
+and b are the two ends in any order and ports are 0 where the protocol has none; and, where a
+5-tuple
+has one class at one time and another at another, `start` and `end`. Further columns are not read.
+
+Files of CIC-IDS and UNSW-NB15 are read by their own names (see `label_columns`). They name neither
+captures nor splits: their rows hold for all captures of the folder, and all are of the split train.
 """
 
 import csv
 import ipaddress
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +23,17 @@ import numpy as np
 from fieldfare.common.errors import InputError
 
 from ..capture import FlowBatch
+from .label_columns import (
+    FILE_COLUMNS,
+    FLOW_COLUMNS,
+    TIME_COLUMNS,
+    Columns,
+    find_columns,
+    read_time,
+)
+from .recordings import find_captures
 
 SPLITS = ("train", "val", "test", "heldout")
-
-FILE_COLUMNS = ("file", "class", "split")
-FLOW_COLUMNS = ("l4", "addr_a", "port_a", "addr_b", "port_b")
-NOTE_COLUMNS = (
-    "ndpi_protocol", "ndpi_category", "packets", "label_origin", "source", "licence", "sha256",
-)  # fmt: skip
-"""For people: where a label comes from. They are not read."""
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 1, "sctp": 132}
 _ICMPV6 = 58
@@ -44,6 +51,7 @@ class CaptureLabels:
         split: one of `SPLITS`.
         whole: the class of all its flows, or None.
         flows: classes of single flows; empty where `whole` is given.
+        times: of flows whose rows give times, (start, end, class) of each row, in seconds.
         unreadable: rows whose address is none; no flow can match them.
     """
 
@@ -51,6 +59,7 @@ class CaptureLabels:
     split: str
     whole: str | None = None
     flows: dict[FlowKey, str] = field(default_factory=dict)
+    times: dict[FlowKey, list[tuple[float, float, str]]] = field(default_factory=dict)
     unreadable: int = 0
 
 
@@ -70,6 +79,11 @@ class LabelTable:
     captures: tuple[CaptureLabels, ...]
     classes: tuple[str, ...]
 
+    @property
+    def timed(self) -> bool:
+        """Whether flows are told apart by their times too."""
+        return any(labels.times for labels in self.captures)
+
     def paths(self, split: str) -> list[Path]:
         """The captures of a split."""
         return [self.folder / labels.file for labels in self.captures if labels.split == split]
@@ -84,6 +98,7 @@ class Matched:
         flows_without_label: flows that no row names; left out.
         labels_without_flow: rows whose flow is not in its capture.
         unreadable: rows whose address is none.
+        evicted: flows cut because their packets did not fit in memory; each part counts as a flow.
         in_earlier_split: flows of captures labelled as a whole whose 5-tuple also occurs in another
             split; left out of the later one.
     """
@@ -93,6 +108,7 @@ class Matched:
     labels_without_flow: int = 0
     unreadable: int = 0
     in_earlier_split: int = 0
+    evicted: int = 0
 
 
 def read_labels(
@@ -105,7 +121,7 @@ def read_labels(
         folder: of the captures; the file's own when None.
 
     Raises:
-        InputError: not such a file; unknown or missing columns; a value that cannot be; a capture
+        InputError: not such a file; missing columns; a value that cannot be; a capture
             that is missing or in two splits; a 5-tuple in two splits or with two classes in one
             capture; no usable row.
     """
@@ -116,16 +132,21 @@ def read_labels(
     captures: dict[str, CaptureLabels] = {}
     seen: dict[FlowKey, str] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors=_lenience(path), newline="") as file:
             rows = csv.DictReader(file, strict=True)
-            single = _check_columns(path, rows.fieldnames)
+            columns = _check_columns(path, rows.fieldnames)
             for row in rows:
                 where = f"{path}: line {rows.line_num}"
                 if None in row or None in row.values():
                     raise InputError(f"{where}: has not one field for each column")
-                _add(where, row, single, captures, seen)
+                if columns.foreign:
+                    _add_foreign(columns.pick(row), captures)
+                else:
+                    _add(where, columns.pick(row), columns.single, captures, seen)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a CSV file in UTF-8 ({error})") from None
+    if columns.foreign:
+        captures = _for_all(captures, folder)
     names = {name for labels in captures.values() for name in labels.flows.values()}
     names |= {labels.whole for labels in captures.values() if labels.whole}
     if not names:
@@ -136,19 +157,64 @@ def read_labels(
     return LabelTable(path, folder, tuple(captures.values()), tuple(sorted(names)))
 
 
-def _check_columns(path: Path, columns: Iterable[str] | None) -> bool:
-    """Whether the file labels single flows."""
-    given = list(columns or ())
-    if len(set(given)) != len(given):
+def _lenience(path: Path) -> str:
+    """How to take what is not UTF-8: other data sets have signs of Windows in names of classes."""
+    with path.open("rb") as file:
+        header = file.readline().removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
+    foreign = find_columns(next(csv.reader([header]), [])).foreign
+    return "replace" if foreign else "strict"
+
+
+def _check_columns(path: Path, given: Sequence[str] | None) -> Columns:
+    given = list(given or ())
+    columns = find_columns(given)
+    if not columns.foreign and len(set(given)) != len(given):
         raise InputError(f"{path}: two columns have one name")
-    known = (*FILE_COLUMNS, *FLOW_COLUMNS, *NOTE_COLUMNS)
-    if unknown := [name for name in given if name not in known]:
-        raise InputError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join(known)}")
-    single = any(name in given for name in FLOW_COLUMNS)
-    needed = (*FILE_COLUMNS, *(FLOW_COLUMNS if single else ()))
-    if missing := [name for name in needed if name not in given]:
-        raise InputError(f"{path}: column {missing[0]!r} is missing; needed are {needed}")
-    return single
+    if missing := columns.missing():
+        needed = (*FILE_COLUMNS, *(FLOW_COLUMNS if columns.single else ()))
+        raise InputError(f"{path}: column {missing!r} is missing; needed are {needed}")
+    return columns
+
+
+_EVERY = ""
+"""In place of a capture, while rows hold for all."""
+
+
+def _add_foreign(row: Mapping[str, str], captures: dict[str, CaptureLabels]) -> None:
+    """Add a row of another data set; what cannot be read, or has two classes, counts so."""
+    labels = captures.setdefault(_EVERY, CaptureLabels(_EVERY, SPLITS[0]))
+    try:
+        key = _read_key("", row)
+        times = tuple(read_time(row[name]) for name in TIME_COLUMNS if row.get(name))
+    except (InputError, ValueError):
+        key, times = None, ()
+    if key is None:
+        captures[_EVERY] = replace(labels, unreadable=labels.unreadable + 1)
+        return
+    name = row["class"] or "Normal"
+    if len(times) == 2:
+        labels.times.setdefault(key, []).append((*times, name))
+    elif labels.flows.get(key, name) != name:
+        name = _AMBIGUOUS
+    labels.flows[key] = name
+
+
+_AMBIGUOUS = "?"
+"""The class of a 5-tuple that has several and no times; its flows are left out."""
+
+
+def _for_all(captures: dict[str, CaptureLabels], folder: Path) -> dict[str, CaptureLabels]:
+    """The same labels for each capture of a folder, without 5-tuples of several classes."""
+    found = captures.get(_EVERY)
+    if found is None:
+        return {}
+    flows = {key: name for key, name in found.flows.items() if name != _AMBIGUOUS}
+    unreadable = found.unreadable + len(found.flows) - len(flows)
+    names = [os.path.relpath(path, folder) for path in find_captures([folder])]
+    return {
+        name: replace(found, file=name, flows=flows, unreadable=0 if number else unreadable)
+        for number, name in enumerate(names)
+    }
 
 
 def _add(
@@ -158,7 +224,7 @@ def _add(
     captures: dict[str, CaptureLabels],
     seen: dict[FlowKey, str],
 ) -> None:
-    file, name, split = (row[column].strip() for column in FILE_COLUMNS)
+    file, name, split = (row[column] for column in FILE_COLUMNS)
     if not file or not name:
         raise InputError(f"{where}: file and class must not be empty")
     if os.path.isabs(file) or ".." in Path(file).parts:
@@ -176,14 +242,23 @@ def _add(
     labels = captures.setdefault(file, CaptureLabels(file, split))
     key = _read_key(where, row)
     if key is None:
-        captures[file] = CaptureLabels(file, split, None, labels.flows, labels.unreadable + 1)
+        captures[file] = replace(labels, unreadable=labels.unreadable + 1)
         return
     if seen.setdefault(key, split) != split:
         raise InputError(
             f"{where}: the 5-tuple {_key_text(row)} is in the splits {seen[key]} and {split}; "
             "keep it in one"
         )
-    if labels.flows.setdefault(key, name) != name:
+    if row.get("start") or row.get("end"):
+        try:
+            start, end = read_time(row["start"]), read_time(row["end"])
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"{where}: start and end: give both, in seconds or as a date ({error})"
+            ) from None
+        labels.flows[key] = name
+        labels.times.setdefault(key, []).append((start, end, name))
+    elif labels.flows.setdefault(key, name) != name:
         raise InputError(
             f"{where}: {_key_text(row)} has the classes {labels.flows[key]} and {name} in {file}"
         )
@@ -191,17 +266,17 @@ def _add(
 
 def _read_key(where: str, row: Mapping[str, str]) -> FlowKey | None:
     """The 5-tuple of a row, None where an address is none."""
-    text = row["l4"].strip().lower()
+    text = row["l4"].lower()
     protocol = _PROTOCOLS.get(text, int(text) if text.isdecimal() else -1)
     if not 0 <= protocol <= 255:
         raise InputError(f"{where}: l4 {row['l4']!r} is no protocol; give TCP, UDP or a number")
     ends = []
     for end in ("a", "b"):
-        port = row[f"port_{end}"].strip()
+        port = row[f"port_{end}"]
         if not port.isdecimal() or int(port) > 65535:
             raise InputError(f"{where}: port_{end} {port!r} is not in 0..65535")
         try:
-            address = ipaddress.ip_address(row[f"addr_{end}"].strip())
+            address = ipaddress.ip_address(row[f"addr_{end}"])
         except ValueError:
             return None
         ends.append((address.packed, int(port)))
@@ -242,9 +317,25 @@ def match(labels: CaptureLabels, batch: FlowBatch, matched: Matched) -> list[str
         matched.flows += len(batch)
         return [labels.whole] * len(batch)
     keys = flow_keys(batch)
-    names = [labels.flows.get(key) for key in keys]
+    names = [
+        _at_time(labels.times[key], start, end) if key in labels.times else labels.flows.get(key)
+        for key, start, end in zip(
+            keys, (batch.start / 1e9).tolist(), (batch.end / 1e9).tolist(), strict=True
+        )
+    ]
     found = sum(name is not None for name in names)
     matched.flows += found
     matched.flows_without_label += len(names) - found
     matched.labels_without_flow += len(labels.flows.keys() - set(keys))
     return names
+
+
+_SLACK = 1.0
+"""Seconds by which the times of a row may differ from those of its flow."""
+
+
+def _at_time(rows: list[tuple[float, float, str]], start: float, end: float) -> str | None:
+    """The class of the row that overlaps most with a flow, None where none does."""
+    shared = [(min(end, until) - max(start, since), name) for since, until, name in rows]
+    best, name = max(shared, key=lambda found: found[0])
+    return name if best >= -_SLACK else None

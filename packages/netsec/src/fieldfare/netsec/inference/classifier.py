@@ -36,6 +36,7 @@ class ClassifierConfig:
         temperature: that logits are divided by, so that probabilities hold on validation flows.
         directed: it was trained on flows of one direction.
         decapsulated: it was trained on flows within tunnels.
+        names_bare: it was trained on flows without payload (`flow_rows.is_bare`) and may name them.
 
     Raises:
         ValueError: unknown fields, or a temperature that is not positive.
@@ -49,6 +50,7 @@ class ClassifierConfig:
     temperature: float = 1.0
     directed: bool = False
     decapsulated: bool = False
+    names_bare: bool = False
 
     def __post_init__(self) -> None:
         if unknown := {*self.hidden, *self.optional} - set(FIELDS):
@@ -138,21 +140,26 @@ class FlowClassifier:
 
 @torch.inference_mode()
 def run(network: nn.Module, inputs: Inputs, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, C) and embeddings (N, E), float32, of a network in evaluation mode."""
+    """Logits (N, C) and embeddings (N, E), float32, of a network in evaluation mode.
+
+    Equal inputs are seen once, so that a scan of a million ports costs no more than one.
+    """
     flow_network = cast(FlowNetwork, network)
     device = next(network.parameters()).device
-    order = inputs.by_size()
-    logits = np.zeros((len(order), classes), np.float32)
-    embeddings = np.zeros((len(order), 0), np.float32)
+    chosen, place = inputs.distinct() if len(inputs) else (np.empty(0, np.int64),) * 2
+    by_size = inputs.by_size()
+    order = by_size[np.isin(by_size, chosen)]
+    logits = np.zeros((len(inputs), classes), np.float32)
+    embeddings = np.zeros((len(inputs), 0), np.float32)
     size = BATCH[device.type]
     for first in range(0, len(order), size):
         rows = order[first : first + size]
         found = flow_network.embed(inputs.batch(rows).to(device))
         if not embeddings.size:
-            embeddings = np.zeros((len(order), found.shape[1]), np.float32)
+            embeddings = np.zeros((len(inputs), found.shape[1]), np.float32)
         embeddings[rows] = found.float().cpu().numpy()
         logits[rows] = flow_network.classify(found).float().cpu().numpy()
-    return logits, embeddings
+    return logits[chosen][place], embeddings[chosen][place]
 
 
 def load_classifier(

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from ..capture import FlowBatch, to_table
 from ..capture.arrow import number_array, text_array, vector_array
-from ..data.flow_files import FLOW_SCHEMA, LABEL_SCHEMA, UNKNOWN, open_table
-from ..data.flow_rows import first_packets_only, regroup
+from ..data.flow_files import LABEL_SCHEMA, UNKNOWN, flow_schema, open_table
+from ..data.flow_rows import first_packets_only, is_bare, regroup, take
 from .calibration import is_unknown, softmax
 from .classifier import FlowClassifier
 
@@ -39,16 +39,20 @@ class LabelSettings:
         unknown_below: flows of less confidence are `UNKNOWN`; None or 0: none are.
         first_packets: the model sees no more of a flow; None: all that it reads.
         embeddings: also give the model's vector of each flow.
+        statistics, sizes: see `flow_files.flow_schema`.
     """
 
     unknown_below: float | None = None
     first_packets: int | None = None
     embeddings: bool = False
+    statistics: bool = False
+    sizes: int = 0
 
     @property
     def schema(self) -> pa.Schema:
         """Of the tables."""
-        return pa.schema([*FLOW_SCHEMA, *LABEL_SCHEMA, *[EMBEDDING] * self.embeddings])
+        flows = flow_schema(statistics=self.statistics, sizes=self.sizes)
+        return pa.schema([*flows, *LABEL_SCHEMA, *[EMBEDDING] * self.embeddings])
 
 
 PLAIN = LabelSettings()
@@ -57,24 +61,39 @@ PLAIN = LabelSettings()
 def label_flows(
     classifier: FlowClassifier, flows: FlowBatch, settings: LabelSettings = PLAIN
 ) -> pa.Table:
-    """Flows as a table with labels."""
+    """Flows as a table with labels.
+
+    A flow that carries nothing an application sent is `UNKNOWN` with probability 0, unless the
+    model was trained on such flows.
+    """
+    whole = flows
+    flows = first_packets_only(flows, classifier.kept["keep_packets"])
+    named = np.ones(len(flows), bool) if classifier.config.names_bare else ~is_bare(flows)
     if settings.first_packets:
         flows = first_packets_only(flows, settings.first_packets)
-    found = classifier.classify(flows)
-    rows = np.arange(len(flows))
-    best = found.probabilities.argmax(axis=1)
-    names = np.array(classifier.classes, object)[best]
-    if settings.unknown_below:
-        names[is_unknown(found.probabilities, settings.unknown_below)] = UNKNOWN
-    probability, confidence = (
-        number_array(probabilities[rows, best].round(DIGITS))
-        for probabilities in (softmax(found.logits), found.probabilities)
-    )
-    model = text_array([classifier.name] * len(rows))
-    columns = [text_array(names.tolist()), probability, confidence, model]
+    seen = np.flatnonzero(named | settings.embeddings)
+    found = classifier.classify(take(flows, seen))
+    names = np.full(len(flows), UNKNOWN, object)
+    probability, confidence = np.zeros(len(flows)), np.zeros(len(flows))
+    if len(seen):
+        best = found.probabilities.argmax(axis=1)
+        rows = np.arange(len(seen))
+        names[seen] = np.array(classifier.classes, object)[best]
+        if settings.unknown_below:
+            names[seen[is_unknown(found.probabilities, settings.unknown_below)]] = UNKNOWN
+        probability[seen] = softmax(found.logits)[rows, best].round(DIGITS)
+        confidence[seen] = found.probabilities[rows, best].round(DIGITS)
+        names[~named] = UNKNOWN
+        probability[~named] = confidence[~named] = 0.0
+    columns = [
+        text_array(names.tolist()),
+        number_array(probability),
+        number_array(confidence),
+        text_array([classifier.name] * len(flows)),
+    ]
     if settings.embeddings:
         columns.append(vector_array(found.embeddings))
-    table = to_table(flows)
+    table = to_table(whole, settings.sizes)
     return pa.Table.from_arrays([*table.columns, *columns], schema=settings.schema)
 
 

@@ -27,6 +27,9 @@ class Inputs(Protocol):
     def by_size(self) -> np.ndarray:
         """(N,) rows in an order in which batches waste little on padding."""
 
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that differ, and the place of each row's like among them; `distinct_rows`."""
+
     def batch(self, rows: np.ndarray) -> Any:
         """Some flows as what the network takes: a tensor or a tuple of tensors."""
 

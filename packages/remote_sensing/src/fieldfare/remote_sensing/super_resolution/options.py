@@ -79,7 +79,9 @@ class TrainOptions(shared.ParallelTrainingOptions):
 
     steps: int = console.option(type=click.IntRange(min=1), default=6000, help="Steps.")
     batch: int = console.option(type=click.IntRange(min=1), default=4, help="Crops a step.")
-    learning_rate: float = console.option(type=float, default=5e-4, help="Peak of the cosine.")
+    learning_rate: float = console.option(
+        type=console.POSITIVE, default=5e-4, help="Peak of the cosine."
+    )
     patch: int = console.option(type=click.IntRange(min=8), default=32, help="Crop, input pixels.")
     preset: str = console.option(
         type=click.Choice(PRESETS),

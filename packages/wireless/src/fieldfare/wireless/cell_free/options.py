@@ -88,7 +88,7 @@ class TrainOptions(shared.TrainingOptions):
 
     steps: int = option(type=click.IntRange(min=1), default=5000, help="Steps.")
     batch: int = option(type=click.IntRange(min=1), default=32, help="Networks a step.")
-    learning_rate: float = option(type=float, default=2e-3, help="Peak of the cosine.")
+    learning_rate: float = option(type=POSITIVE, default=2e-3, help="Peak of the cosine.")
     objective: Literal["max-min", "sum-rate", "proportional-fair"] = option(
         type=click.Choice(["max-min", "sum-rate", "proportional-fair"]),
         default="max-min",

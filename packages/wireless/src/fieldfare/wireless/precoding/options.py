@@ -125,7 +125,7 @@ class TrainOptions(shared.TrainingOptions):
 
     steps: int = option(type=click.IntRange(min=1), default=12000, help="Steps.")
     batch: int = option(type=click.IntRange(min=1), default=128, help="Cells a step.")
-    learning_rate: float = option(type=float, default=3e-3, help="Peak of the cosine.")
+    learning_rate: float = option(type=POSITIVE, default=3e-3, help="Peak of the cosine.")
     width: int = option(type=click.IntRange(min=4), default=32, help="Of a node's state.")
     layers: int = option(type=click.IntRange(min=1), default=3, help="Message passing.")
     max_users: int = option(

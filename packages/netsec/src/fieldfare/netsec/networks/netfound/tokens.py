@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..distinct import distinct_rows
 from .config import CLS, NetFoundConfig
 from .embedding import FlowInputs
 from .records import HEADER_FIELDS, PacketFields
@@ -57,6 +58,17 @@ class FlowTokens:
         """
         used = self.ids != 0
         return np.lexsort((used[:, :, 0].sum(axis=1), used.sum(axis=2).max(axis=1, initial=0)))
+
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `distinct_rows`; the duration is not read."""
+        return distinct_rows(
+            self.ids,
+            self.direction,
+            self.bytes,
+            self.packets,
+            self.interval // 1000,
+            self.protocol,
+        )
 
     def batch(self, rows: Sequence[int] | np.ndarray | slice) -> FlowInputs:
         """Some flows as tensors, cut to the most bursts and the longest burst among them."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...capture import FlowBatch, Kept
+from ..distinct import distinct_rows
 from .config import CONFIGS, NetMambaConfig
 from .convert import PUBLISHED, load_encoder
 from .network import NetMamba, NetMambaClassifier
@@ -30,6 +31,10 @@ class ByteRows:
     def by_size(self) -> np.ndarray:
         """All are of one size: (N,) rows as they are."""
         return np.arange(len(self.rows))
+
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `distinct_rows`."""
+        return distinct_rows(self.rows)
 
     def batch(self, rows: np.ndarray) -> Tensor:
         """(B, byte_length) uint8."""
