@@ -125,6 +125,7 @@ def test_card_that_describes_no_network_is_refused(tmp_path: Path, config: dict[
 
 
 def test_a_card_that_describes_a_large_network_costs_no_memory(tmp_path: Path) -> None:
+    """As large_precoding and large_sr do: a few hundred bytes that describe gigabytes."""
     path = tmp_path / "large.safetensors"
     card = ModelCard("large", "doubling", "Small file.", {"width": 10**12})
     save_model_file(path, nn.Linear(3, 1).state_dict(), card)  # 4 TB, were it built
