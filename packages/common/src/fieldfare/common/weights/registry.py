@@ -112,14 +112,14 @@ class _Bounded(TorchFunctionMode):
 
 def _numbers_asked_for(name: str, args: Sequence[Any], named: Mapping[str, Any]) -> int:
     """How many numbers the result of a function of torch has that makes new ones."""
-    if name == "arange":
+    if name == "arange" and args:
         first, end, step = (0, *args, 1) if len(args) == 1 else (*args, 1)[:3]
         count: int = math.ceil((end - first) / step)
         return max(0, count)
     if name == "repeat":
         return int(args[0].numel()) * _product(args[1:])
     if name in ("empty", "zeros", "ones", "full", "rand", "randn"):
-        return _product(args or (named["size"],))
+        return _product(args or (named.get("size", ()),))
     return 0
 
 
