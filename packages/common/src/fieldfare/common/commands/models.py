@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import console
 from ..console.shared import JsonOptions
+from ..trust.knowledge import read_knowledge
 from ..weights import ModelCard, available, read_card
 
 
@@ -30,8 +31,13 @@ def list_models(
     for path in available(task).values():
         card = read_card(path)
         added = more(card)
+        knowledge = read_knowledge(path)
+        knows = knowledge.summary() if knowledge else None
         lines += _card_lines(path, card, added)
-        listed.append(dataclasses.asdict(card) | {"bytes": path.stat().st_size} | dict(added))
+        lines += [f"  {knows}"] * bool(knows)
+        listed.append(
+            dataclasses.asdict(card) | {"bytes": path.stat().st_size, "knows": knows} | dict(added)
+        )
     lines += [baseline] * bool(baseline)
     console.emit({"models": listed}, as_json=options.as_json, text="\n".join(lines) or "(none)")
 

@@ -11,6 +11,7 @@ from torch import nn
 from .. import console
 from ..console.shared import ParallelTrainingOptions, RunOptions
 from ..runtime import resolve_device, resolve_precision
+from ..trust.knowledge import PART, Knowledge
 from ..weights import ModelCard, save_with_page
 
 
@@ -59,9 +60,12 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
-def save_trained(folder: Path, network: nn.Module, card: ModelCard) -> Path:
+def save_trained(
+    folder: Path, network: nn.Module, card: ModelCard, knowledge: Knowledge | None = None
+) -> Path:
     """Write `model.safetensors` and its page `model.md` into a training run's folder."""
-    return save_with_page(folder / "model.safetensors", network.state_dict(), card)
+    parts = {PART: knowledge.to_tensors()} if knowledge else None
+    return save_with_page(folder / "model.safetensors", network.state_dict(), card, parts)
 
 
 def tell_trained(target: Path, options: RunOptions, **more: Any) -> None:

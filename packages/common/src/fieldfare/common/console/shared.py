@@ -127,6 +127,15 @@ class InferOptions(ManyOptions, DeviceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrustOptions:
+    """What is done about an input that is unlike what the model knows."""
+
+    strict: bool = option(
+        is_flag=True, help="Fail on an input that is unlike what the model knows; write nothing."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFolderOptions(SeedOptions, DeviceOptions, TalkOptions):
     """Of every verb that trains; the batch that suits differs."""
 

@@ -4,7 +4,14 @@
 from .card import Metric, ModelCard
 from .convert import Fit, fit_state_dict, load_checkpoint
 from .registry import available, from_pretrained, locate
-from .store import halved, load_model_file, read_card, save_model_file, save_with_page
+from .store import (
+    halved,
+    load_model_file,
+    load_part,
+    read_card,
+    save_model_file,
+    save_with_page,
+)
 
 __all__ = [
     "Fit",
@@ -16,6 +23,7 @@ __all__ = [
     "halved",
     "load_checkpoint",
     "load_model_file",
+    "load_part",
     "locate",
     "read_card",
     "save_model_file",

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `infer` says, or does, about an input that is unlike what the model knows."""
+
+from ..console.shared import TrustOptions
+from ..errors import InputError
+from ..trust.knowledge import Judgement
+
+
+def warning(judgement: Judgement | None, name: str, options: TrustOptions) -> str | None:
+    """The line to say of an input, or None where there is nothing to say.
+
+    Args:
+        judgement: None where the model does not say what it knows.
+        name: of the input, as the user wrote it.
+
+    Raises:
+        InputError: with `--strict`, instead of the line.
+    """
+    if judgement is None or not judgement.alarm:
+        return None
+    line = f"{name}: {judgement.sentence()}"
+    if options.strict:
+        raise InputError(f"{line}; nothing was written, as --strict was given")
+    return line
