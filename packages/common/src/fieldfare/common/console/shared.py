@@ -136,6 +136,16 @@ class TrustOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardOptions(TrustOptions):
+    """Of applications that can ask for the answers to slightly changed inputs, too."""
+
+    guard: bool = option(
+        is_flag=True,
+        help="Also compare the answers to slightly changed copies; several times slower.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFolderOptions(SeedOptions, DeviceOptions, TalkOptions):
     """Of every verb that trains; the batch that suits differs."""
 
