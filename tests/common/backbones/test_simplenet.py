@@ -40,6 +40,16 @@ def test_simplenet_small_05_takes_340_9_mmacs_in_mode_m1_and_427_6_in_m2():
     assert round(counted("simplenet_small_05_m2").macs / 1e6, 1) == 427.6
 
 
+def test_simplenet_small_075_takes_758_853_120_macs_in_mode_m1_and_953_937_408_in_m2():
+    assert counted("simplenet_small_075_m1").macs == 758_853_120
+    assert counted("simplenet_small_075_m2").macs == 953_937_408
+
+
+def test_simplenet_5m_takes_1_341_761_536_macs_in_mode_m1_and_1_688_578_048_in_m2():
+    assert counted("simplenet_5m_m1").macs == 1_341_761_536
+    assert counted("simplenet_5m_m2").macs == 1_688_578_048
+
+
 def test_simplenet_9m_takes_2_774_249_984_macs_in_mode_m1_and_3_554_587_136_in_m2():
     assert counted("simplenet_9m_m1").macs == 2_774_249_984
     assert counted("simplenet_9m_m2").macs == 3_554_587_136

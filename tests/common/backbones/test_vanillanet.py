@@ -6,10 +6,12 @@ import copy
 import pytest
 import timm
 import torch
+from published_networks import assert_near, load, outputs, published
 from timm.utils import reparameterize_model
 from torch import nn
 
 from fieldfare.common.backbones import VanillaNet, set_linearity
+from fieldfare.common.backbones.vanillanet import from_published
 from fieldfare.common.efficiency import cost
 
 
@@ -56,16 +58,37 @@ def test_vanillanet6_deploy_has_32_509_416_parameters_and_5993_mmacs():
     check_deploy("vanillanet_6", 32_509_416, 5993)
 
 
+def test_vanillanet7_deploy_has_32_797_672_parameters_and_6894_mmacs():
+    check_deploy("vanillanet_7", 32_797_672, 6894)
+
+
 def test_vanillanet8_deploy_has_37_096_424_parameters_and_7736_mmacs():
     check_deploy("vanillanet_8", 37_096_424, 7736)
+
+
+def test_vanillanet9_deploy_has_41_395_176_parameters_and_8577_mmacs():
+    check_deploy("vanillanet_9", 41_395_176, 8577)
 
 
 def test_vanillanet10_deploy_has_45_693_928_parameters_and_9419_mmacs():
     check_deploy("vanillanet_10", 45_693_928, 9419)
 
 
+def test_vanillanet11_deploy_has_49_992_680_parameters_and_10261_mmacs():
+    check_deploy("vanillanet_11", 49_992_680, 10261)
+
+
+def test_vanillanet12_deploy_has_54_291_432_parameters_and_11103_mmacs():
+    check_deploy("vanillanet_12", 54_291_432, 11103)
+
+
 def test_vanillanet13_deploy_has_58_590_184_parameters_and_11944_mmacs():
     check_deploy("vanillanet_13", 58_590_184, 11944)
+
+
+# Computed here; the authors print no number for this one where we could read it.
+def test_vanillanet13_x1_5_deploy_has_127_796_200_parameters_and_26548_mmacs():
+    check_deploy("vanillanet_13_x1_5", 127_796_200, 26548)
 
 
 def test_vanillanet5_train_form_has_22_328_800_parameters():
@@ -147,9 +170,41 @@ def test_output_shapes(options, shape, output):
         model.reset_classifier(7, "max")
 
 
-@pytest.mark.parametrize("name", ["vanillanet_5", "simplenet_small_05_m2"])
-def test_own_backbones_are_encoders_of_segmentation_models(name):
-    smp = pytest.importorskip("segmentation_models_pytorch")
-    with torch.device("meta"):
-        network = smp.UnetPlusPlus(f"tu-{name}", encoder_weights=None, in_channels=13, classes=2)
-        assert network(torch.zeros(2, 13, 64, 64)).shape == (2, 2, 64, 64)
+def tiny() -> VanillaNet:
+    return VanillaNet((8, 8, 16, 24, 32), (1, 2, 2, 1), num_classes=6)
+
+
+@pytest.mark.parametrize("linearity", [0.0, 0.3, 1.0])
+def test_outputs_are_the_published_ones_at_every_slope(linearity):
+    given = published("vanillanet/tiny_a")
+    model = load(tiny(), given, from_published)
+    set_linearity(model, linearity)
+    stages = [f"stages.{index}" for index in range(4)]
+    with torch.no_grad():
+        seen = outputs(model, given["in.x"], ["stem", *stages])
+    assert_near(seen[""], given[f"out.linearity_{linearity}"])
+    if linearity == 0.3:
+        assert_near(seen["stem"], given["act.stem2"])
+        for stage in stages:
+            assert_near(seen[stage], given[f"act.{stage}"])
+
+
+def test_outputs_in_training_are_the_published_ones():
+    given = published("vanillanet/tiny_a")
+    model = load(tiny(), given, from_published).train()
+    set_linearity(model, 0.3)
+    with torch.no_grad():
+        assert_near(model(given["in.x"]), given["out.train_mode_0.3"])
+
+
+def test_the_folded_network_is_the_published_folded_one():
+    given = published("vanillanet/tiny_a")
+    folded = reparameterize_model(load(tiny(), given, from_published))
+    deployed = VanillaNet((8, 8, 16, 24, 32), (1, 2, 2, 1), num_classes=6, deploy=True)
+    load(deployed, given, from_published, prefix="deploy.sd.")
+    with torch.no_grad():
+        assert_near(folded(given["in.x"]), given["out.deploy"])
+        assert_near(deployed(given["in.x"]), given["out.deploy"])
+    theirs = deployed.state_dict()
+    for name, tensor in folded.state_dict().items():
+        assert_near(tensor, theirs[name])

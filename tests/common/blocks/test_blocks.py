@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from published_blocks import assert_near, part, published
 from timm.layers import EcaModule
 from torch import nn
 
@@ -38,6 +39,19 @@ def test_eca_in_two_dimensions_equals_timm():
     theirs.conv.weight.data.copy_(ours.conv.weight.data)
     x = torch.randn(2, 32, 5, 6)
     assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("name", ["c12_k3", "c32_k5", "c8_k7"])
+def test_eca_gives_the_published_outputs_and_gradients(name):
+    given = part(published("eca/layers"), f"{name}.")
+    attention = EfficientChannelAttention(given["in.x"].shape[1], given["weight"].shape[-1])
+    attention.conv.weight.data.copy_(given["weight"])
+    x = given["in.x"].clone().requires_grad_()
+    y = attention(x)
+    assert_near(y, given["out.y"], 1e-6)
+    y.backward(given["grad.cotangent"])
+    assert_near(x.grad, given["grad.x"], 1e-6)
+    assert_near(attention.conv.weight.grad, given["grad.weight"], 1e-5)
 
 
 def test_eca_in_three_dimensions_equals_two_on_a_volume_of_one_slice():

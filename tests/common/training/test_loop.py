@@ -19,6 +19,7 @@ import torch
 from tiny_training import SETTINGS, Points, SquaredError, ask_to_stop, network
 from torch import Tensor, nn
 
+from fieldfare.common.blocks import ScheduledDropPath
 from fieldfare.common.errors import InputError, RunError
 from fieldfare.common.training import Preempted, TrainSettings, cosine_with_warmup, fit
 
@@ -173,6 +174,18 @@ def test_parameters_learn_at_their_own_share_of_the_rate(tmp_path: Path) -> None
         weights = run(tmp_path / name, steps=1, warmup_steps=0, rate_factors=factors).state_dict()
         moved.append(float((weights["0.weight"] - start["0.weight"]).norm()))
     assert moved[1] == pytest.approx(moved[0] / 10, rel=0.01)
+
+
+def test_layers_that_change_with_the_steps_hear_of_them_also_after_a_resume(tmp_path: Path) -> None:
+    def droppy() -> nn.Sequential:
+        return nn.Sequential(network(), ScheduledDropPath(0.5, steps=48))
+
+    with pytest.raises(Preempted):
+        run(tmp_path / "parts", SquaredError(4, ask_to_stop), model=droppy())
+    parts, whole = run(tmp_path / "parts", model=droppy()), run(tmp_path / "whole", model=droppy())
+    assert isinstance(parts, nn.Sequential)
+    assert parts[1].keep == 1 - 0.5 * SETTINGS.steps / 48
+    assert_same(parts.state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize(

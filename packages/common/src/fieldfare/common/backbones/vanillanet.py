@@ -10,6 +10,7 @@ with its batch norms, into one convolution (the deploy form).
 """
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -194,7 +195,9 @@ def set_linearity(model: nn.Module, linearity: float) -> None:
     Args:
         model: a VanillaNet or anything that holds its layers.
         linearity: in [0, 1]; 0 is a ReLU, 1 the identity (needed to fold, and the default).
-            The paper raises it by equal steps from 0 to 1 over the decay epochs.
+            Trained from 0 to 1 over the decay epochs D: by equal steps in the paper, by half a
+            cosine, (1 - cos(pi epoch / D)) / 2, unless told otherwise in the published trainer. Set
+            it in the averaged copy of the weights too.
     """
     if not 0 <= linearity <= 1:
         raise ValueError(f"linearity {linearity}: must be in [0, 1]")
@@ -267,13 +270,48 @@ def _cfg() -> dict[str, object]:
     }
 
 
+PUBLISHED = (
+    (r"^stem([12])\.0\.", r"stem.conv\1."),
+    (r"^stem([12])\.1\.", r"stem.norm\1."),
+    (r"^stem2\.2\.bn\.", "stem.norm3."),
+    (r"^stem2\.2\.", "stem.series."),
+    (r"^stem\.0\.", "stem.conv."),
+    (r"^stem\.1\.", "stem.series."),
+    (r"\.conv([12])\.0\.", r".conv\1."),
+    (r"\.conv([12])\.1\.", r".norm\1."),
+    (r"\.act\.bn\.", ".norm3."),
+    (r"\.act\.", ".series."),
+    (r"^cls1\.2\.", "head.conv1."),
+    (r"^cls1\.3\.", "head.norm1."),
+    (r"^cls2\.0\.", "head.conv2."),
+    (r"^cls\.2\.", "head.conv."),
+)
+
+
+def from_published(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a published checkpoint, in either form, by the names of this module."""
+    found = {}
+    for name, tensor in state.items():
+        for pattern, ours in PUBLISHED:
+            name = re.sub(pattern, ours, name)
+        found[name] = tensor
+    return found
+
+
 # Channels after the stem and each layer, and the pooling of each layer.
+WIDTHS_13 = (512, 512, 1024, *[2048] * 7, 4096, 4096)
+POOLS_13 = (1, 2, 2, *[1] * 6, 2, 1)
 VARIANTS = {
     "vanillanet_5": ((512, 1024, 2048, 4096), (2, 2, 2)),
     "vanillanet_6": ((512, 1024, 2048, 4096, 4096), (2, 2, 2, 1)),
+    "vanillanet_7": ((512, 512, 1024, 2048, 4096, 4096), (1, 2, 2, 2, 1)),
     "vanillanet_8": ((512, 512, 1024, 2048, 2048, 4096, 4096), (1, 2, 2, 1, 2, 1)),
+    "vanillanet_9": ((512, 512, 1024, *[2048] * 3, 4096, 4096), (1, 2, 2, 1, 1, 2, 1)),
     "vanillanet_10": ((512, 512, 1024, *[2048] * 4, 4096, 4096), (1, 2, 2, 1, 1, 1, 2, 1)),
-    "vanillanet_13": ((512, 512, 1024, *[2048] * 7, 4096, 4096), (1, 2, 2, *[1] * 6, 2, 1)),
+    "vanillanet_11": ((512, 512, 1024, *[2048] * 5, 4096, 4096), (1, 2, 2, *[1] * 4, 2, 1)),
+    "vanillanet_12": ((512, 512, 1024, *[2048] * 6, 4096, 4096), (1, 2, 2, *[1] * 5, 2, 1)),
+    "vanillanet_13": (WIDTHS_13, POOLS_13),
+    "vanillanet_13_x1_5": (tuple(width * 3 // 2 for width in WIDTHS_13), POOLS_13),
 }
 default_cfgs = generate_default_cfgs({name: _cfg() for name in VARIANTS})
 
@@ -284,6 +322,7 @@ def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:
         VanillaNet,
         name,
         pretrained,
+        pretrained_filter_fn=from_published,
         feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
         widths=widths,
         pools=pools,
@@ -304,9 +343,21 @@ def vanillanet_6(pretrained: bool = False, **options: Any) -> nn.Module:
 
 
 @register_model
+def vanillanet_7(pretrained: bool = False, **options: Any) -> nn.Module:
+    """VanillaNet-7: 32.8 M parameters deployed."""
+    return _create("vanillanet_7", pretrained, **options)
+
+
+@register_model
 def vanillanet_8(pretrained: bool = False, **options: Any) -> nn.Module:
     """VanillaNet-8: 37.1 M parameters deployed."""
     return _create("vanillanet_8", pretrained, **options)
+
+
+@register_model
+def vanillanet_9(pretrained: bool = False, **options: Any) -> nn.Module:
+    """VanillaNet-9: 41.4 M parameters deployed."""
+    return _create("vanillanet_9", pretrained, **options)
 
 
 @register_model
@@ -316,6 +367,24 @@ def vanillanet_10(pretrained: bool = False, **options: Any) -> nn.Module:
 
 
 @register_model
+def vanillanet_11(pretrained: bool = False, **options: Any) -> nn.Module:
+    """VanillaNet-11: 50.0 M parameters deployed."""
+    return _create("vanillanet_11", pretrained, **options)
+
+
+@register_model
+def vanillanet_12(pretrained: bool = False, **options: Any) -> nn.Module:
+    """VanillaNet-12: 54.3 M parameters deployed."""
+    return _create("vanillanet_12", pretrained, **options)
+
+
+@register_model
 def vanillanet_13(pretrained: bool = False, **options: Any) -> nn.Module:
     """VanillaNet-13: 58.6 M parameters deployed."""
     return _create("vanillanet_13", pretrained, **options)
+
+
+@register_model
+def vanillanet_13_x1_5(pretrained: bool = False, **options: Any) -> nn.Module:
+    """VanillaNet-13 at one and a half times the width: 127.8 M parameters deployed."""
+    return _create("vanillanet_13_x1_5", pretrained, **options)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .nd import convolution
+from .nd import convolution, convolve
 
 
 class DepthwiseConv(nn.Module):
@@ -50,8 +50,7 @@ class DepthwiseConv(nn.Module):
 
 
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    function = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[x.ndim - 2]
-    return function(x, weight, padding=weight.shape[-1] // 2, groups=x.shape[1])
+    return convolve(x, weight, padding=weight.shape[-1] // 2, groups=x.shape[1])
 
 
 class _Depthwise(torch.autograd.Function):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .attention import EfficientChannelAttention, SqueezeExcite
 from .depthwise import DepthwiseConv
+from .group_size import group_convolution
 from .nd import convolution, normalisation
 
 ATTENTIONS = ("none", "se", "eca")
@@ -22,9 +23,14 @@ class MBConv(nn.Module):
         out_channels: as many as channels when None.
         expansion: hidden channels for each of the input.
         ndim: 1, 2 or 3.
-        norm: `group` or `instance` (or `batch`, which a reversible stage refuses).
+        norm: `group`, `instance`, `evonorm` (or `batch`, which a reversible stage refuses). EvoNorm
+            stands for the hidden norms and their activations; the projection has a group norm.
         attention: on the hidden channels; one of `ATTENTIONS`.
         dropout: before the projection.
+        group_size: hidden channels that the filter mixes; 1 is depthwise.
+
+    Raises:
+        ValueError: no such attention or norm, or group_size does not divide the hidden channels.
     """
 
     def __init__(
@@ -37,18 +43,23 @@ class MBConv(nn.Module):
         norm: str = "group",
         attention: str = "none",
         dropout: float = 0.0,
+        group_size: int = 1,
     ) -> None:
         super().__init__()
         out_channels = channels if out_channels is None else out_channels
         hidden = channels * expansion
-        layers: list[nn.Module] = [
-            convolution(ndim, channels, hidden, 1, bias=False),
-            normalisation(norm, ndim, hidden),
-            nn.SiLU(),
-            DepthwiseConv(hidden, ndim=ndim),
-            normalisation(norm, ndim, hidden),
-            nn.SiLU(),
-        ]
+        spatial = (
+            DepthwiseConv(hidden, ndim=ndim)
+            if group_size == 1
+            else group_convolution(ndim, hidden, 3, group_size, bias=False)
+        )
+
+        def normed() -> list[nn.Module]:
+            layer = normalisation(norm, ndim, hidden)
+            return [layer] if norm == "evonorm" else [layer, nn.SiLU()]
+
+        expand = convolution(ndim, channels, hidden, 1, bias=False)
+        layers: list[nn.Module] = [expand, *normed(), spatial, *normed()]
         if attention == "se":
             layers.append(SqueezeExcite(hidden, reduction=4 * expansion))
         elif attention == "eca":
@@ -59,7 +70,7 @@ class MBConv(nn.Module):
             layers.append(nn.Dropout(dropout))
         layers += [
             convolution(ndim, hidden, out_channels, 1, bias=False),
-            normalisation(norm, ndim, out_channels),
+            normalisation("group" if norm == "evonorm" else norm, ndim, out_channels),
         ]
         self.layers = nn.Sequential(*layers)
 

@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from .evonorm import EvoNormB0
+
 MEMORY_MODES = ("none", "checkpoint", "reversible")
 
 BFLOAT16_BLOCKS = 8
@@ -64,7 +66,7 @@ class ReversibleStage(nn.Module):
         self.first = nn.ModuleList(branch(channels // 2) for _ in range(blocks))
         self.second = nn.ModuleList(branch(channels // 2) for _ in range(blocks))
         for module in self.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm | EvoNormB0):
                 raise ValueError("batch norm does not go with running a branch twice; use group")
         self.memory = memory
 

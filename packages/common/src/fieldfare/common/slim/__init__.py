@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same answers for less: networks asked in turn, and only where it is worth it."""
+"""The same answers for less: networks asked only where it is worth it, weights left out."""

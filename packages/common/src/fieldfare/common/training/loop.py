@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..blocks.steps import advance
 from ..errors import InputError, RunError
 from ..files import atomic_path
 from ..progress import Progress
@@ -51,6 +52,7 @@ class TrainSettings:
         learning_rate: peak of the cosine schedule, reached after `warmup_steps`.
         final_learning_rate: where the schedule ends.
         clip_norm: gradients are scaled to at most this norm; 0 leaves them.
+        sgd_momentum: of stochastic gradient descent in place of AdamW; 0 is AdamW.
         ema_decay: of the averaged weights, which are what validation and export see.
         precision: `fp32` or `bf16` (autocast; weights stay float32).
         devices: processes on this machine; num_nodes: machines.
@@ -71,6 +73,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     rate_factors: tuple[tuple[str, float], ...] = ()
+    sgd_momentum: float = 0.0
     clip_norm: float = 0.0
     ema_decay: float = 0.999
     seed: int = 0
@@ -89,7 +92,7 @@ class TrainSettings:
         free = {"workers", "devices", "num_nodes", "device"}
         free |= {"checkpoint_every", "log_every", "validate_every"}
         kept = {name: value for name, value in asdict(self).items() if name not in free}
-        for name in ("identity", "rate_factors"):
+        for name in ("identity", "rate_factors", "sgd_momentum"):
             if not kept[name]:
                 del kept[name]
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
@@ -141,12 +144,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     wrapped = fabric.setup_module(model)
     ema = ExponentialMovingAverage(model, settings.ema_decay)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(model, settings.rate_factors),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = _optimizer(model, settings)
     first = _restore(folder / CHECKPOINT, settings, model, ema, optimizer, fabric.device)
     sampler = DrawSampler(
         len(dataset),  # type: ignore[arg-type]
@@ -188,6 +186,7 @@ def fit(
             if settings.clip_norm:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
+            advance(model)
             optimizer.zero_grad()
             ema.update(model)
             total, counted = total + value.detach().float(), counted + 1
@@ -221,6 +220,15 @@ def fit(
                 raise Preempted(f"stopped after step {done}; run the same command again to go on")
     model.load_state_dict(ema.shadow)
     return model.eval()
+
+
+def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    groups = _parameter_groups(model, settings.rate_factors)
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.sgd_momentum:
+        momentum = settings.sgd_momentum
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, weight_decay=decay)
+    return torch.optim.AdamW(groups, lr=rate, betas=settings.betas, weight_decay=decay)
 
 
 def _parameter_groups(

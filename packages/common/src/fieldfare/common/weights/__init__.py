@@ -3,7 +3,7 @@
 
 from .card import Metric, ModelCard
 from .convert import Fit, fit_state_dict, load_checkpoint
-from .registry import available, from_pretrained, locate
+from .registry import available, build_network, from_pretrained, locate
 from .store import (
     halved,
     load_model_file,
@@ -18,6 +18,7 @@ __all__ = [
     "Metric",
     "ModelCard",
     "available",
+    "build_network",
     "fit_state_dict",
     "from_pretrained",
     "halved",

@@ -75,14 +75,32 @@ def from_pretrained(
     card, tensors = load_model_file(path)
     if card.task != task:
         raise InputError(f"{path}: is a {card.task} model; this needs one of {task}")
+    return build_network(build, card.config, tensors, path), card
+
+
+def build_network(
+    build: Callable[[dict[str, Any]], Network],
+    config: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    path: Path,
+) -> Network:
+    """A network with given weights, in evaluation mode, as of one that a file's part holds.
+
+    Args:
+        build: config -> network with fresh weights.
+        path: of the file, for messages.
+
+    Raises:
+        InputError: tensors that do not fit the network.
+    """
     # A card of a few bytes may describe a network of many gigabytes.
     with _Bounded(tensors, path), _at_most(len(tensors), path):
-        network = _built(build, card, path)
+        network = _built(build, config, path)
     fit = fit_state_dict(tensors, network.state_dict())
     fit.require_complete(path)
     check_finite(fit.tensors, path)
     network.load_state_dict(fit.tensors)
-    return network.eval(), card
+    return network.eval()
 
 
 class _Bounded(TorchFunctionMode):
@@ -136,9 +154,11 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
             raise InputError(f"{path}: its weights hold NaN or infinity (in {name}); retrain it")
 
 
-def _built(build: Callable[[dict[str, Any]], Network], card: ModelCard, path: Path) -> Network:
+def _built(
+    build: Callable[[dict[str, Any]], Network], config: dict[str, Any], path: Path
+) -> Network:
     try:
-        return build(card.config)
+        return build(config)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
