@@ -19,7 +19,9 @@ from fieldfare.common.weights import load_model_file, read_card, save_model_file
 from fieldfare.netsec.cli import main
 from fieldfare.netsec.networks.netmamba import NetMambaClassifier, NetMambaConfig
 
-LABEL_COLUMNS = ["label", "probability", "confidence", "model"]
+LABEL_COLUMNS = [
+    "label", "probability", "confidence", "port_share", "familiarity", "model",
+]  # fmt: skip
 
 
 def run(*arguments):
@@ -37,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
     """Captures, labels.csv, and a model that was trained on them for a moment."""
     folder = tmp_path_factory.mktemp("work")
     rows = []
-    splits = (("train", 2000, 12), ("val", 4000, 4), ("test", 6000, 4))
+    splits = (("train", 2000, 12), ("val", 4000, 12), ("test", 6000, 4))
     for split, first, count in splits:
         webs = range(first, first + count)
         names = range(first + 100, first + 100 + count)
@@ -65,7 +67,7 @@ def test_the_card_says_what_was_trained_on_what(folder, model):
     assert card.config["hidden"] == ["addresses", "ttl", "numbers", "checksums", "ports"]
     assert card.config["optional"] == ["ports"]
     assert "24 flows" in card.data
-    assert "8 flows for validation, 8 for test" in card.split
+    assert "24 flows for validation, 8 for test" in card.split
     assert card.training.endswith("from model.safetensors")
     page = (folder / "run" / "model.md").read_text(encoding="utf-8")
     assert "| Limits | Knows the classes" in page
@@ -78,7 +80,7 @@ def test_all_formats_hold_the_same_labels(folder, model, tmp_path):
         answer = done("infer", folder / "test.pcap", "-o", target, "--model", model, "--json")
         told = json.loads(answer.stdout)
     rows = pyarrow.parquet.read_table(tmp_path / "f.parquet").to_pylist()
-    assert list(rows[0])[-4:] == LABEL_COLUMNS
+    assert list(rows[0])[-6:] == LABEL_COLUMNS
     assert rows == [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
     assert rows == pyarrow.csv.read_csv(tmp_path / "f.csv").to_pylist()
     assert told["flows"] == len(rows) == 8
@@ -108,15 +110,19 @@ def test_unknown_embeddings_and_first_packets(folder, model, tmp_path):
     save_model_file(model, tensors, card)
     done("infer", folder / "test.pcap", "-o", target, "--model", model)
     confidence = pyarrow.parquet.read_table(target)["confidence"].to_pylist()
-    threshold = (min(confidence) + max(confidence)) / 2
+    answer = run(
+        "infer", folder / "test.pcap", "-o", target, "--model", model, "--unknown-below", 0.5,
+        "--overwrite",
+    )  # fmt: skip
+    assert answer.exit_code == 2
+    assert "run: knows no familiarity of flows" in answer.stderr
     done(
         "infer", folder / "test.pcap", "-o", target, "--model", model, "--embeddings",
-        "--unknown-below", threshold, "--first-packets", 2, "--overwrite",
+        "--first-packets", 2, "--overwrite",
     )  # fmt: skip
     rows = pyarrow.parquet.read_table(target).to_pylist()
-    unknown = [found["label"] == "unknown" for found in rows]
-    assert any(unknown)
-    assert unknown == [found["confidence"] < threshold for found in rows]
+    assert {found["familiarity"] for found in rows} == {None}
+    assert {found["port_share"] for found in rows} == {0}
     assert {len(found["embedding"]) for found in rows} == {128}
     done(
         "infer", folder / "test.pcap", "-o", target, "--model", model, "--first-packets", 1,
@@ -136,6 +142,45 @@ def test_unknown_embeddings_and_first_packets(folder, model, tmp_path):
     answer = run("infer", folder / "test.pcap", "-o", csv, "--model", model, "--embeddings")
     assert answer.exit_code == 2
     assert "cannot hold embeddings" in answer.stderr
+
+
+def test_flows_unlike_those_of_validation_are_unknown(folder, model, tmp_path):
+    target = tmp_path / "f.jsonl"
+    strange = [(1.0 + i, ethernet(ipv4(udp(7, 9000 + i, bytes(range(i, 90))), 17))) for i in (1, 2)]
+    capture = tmp_path / "c.pcap"
+    capture.write_bytes(pcap([*web(7000), *name(7001), *strange]))
+
+    def labels(*more):
+        done("infer", capture, "-o", target, "--model", model, "--overwrite", *more)
+        rows = [json.loads(line) for line in target.read_text().splitlines()]
+        return {found["src_port"]: found for found in rows}
+
+    rows = labels()
+    assert [rows[port]["label"] for port in (7000, 7001, 7)] == ["WEB", "NAME", "unknown"]
+    assert rows[7]["familiarity"] < 0.08 <= rows[7000]["familiarity"]
+    for found in rows.values():
+        share = found["confidence"] - found["probability"]
+        assert found["port_share"] == pytest.approx(share, abs=2e-6)
+    assert labels("--unknown-below", 0)[7]["label"] != "unknown"
+
+
+def test_a_recording_of_other_protocols_is_warned_of_or_refused(folder, model, tmp_path):
+    target, capture = tmp_path / "f.parquet", tmp_path / "c.pcap"
+    payload = bytes(range(40, 140))
+    strange = [(float(i), ethernet(ipv4(udp(7, 9000 + i, payload[i:]), 17))) for i in range(1, 13)]
+    capture.write_bytes(pcap([*web(7000), *strange]))
+    answer = done("infer", capture, "-o", target, "--model", model, "--json")
+    assert f"warning: {capture}: unlike what the model knows" in answer.stderr
+    told = json.loads(answer.stdout)["judgement"]
+    assert told["alarm"]
+    assert told["beyond"] == pytest.approx(12 / 13, abs=1e-4)
+    target.unlink()
+    answer = run("infer", capture, "-o", target, "--model", model, "--strict")
+    assert answer.exit_code == 2
+    assert "nothing was written" in answer.stderr
+    assert not target.exists()
+    quiet = done("infer", folder / "test.pcap", "-o", target, "--model", model)
+    assert "unlike" not in quiet.stderr
 
 
 def test_a_report_is_written_beside_the_table(folder, model, tmp_path):
@@ -183,7 +228,10 @@ def test_scores_audit_baselines_and_pictures(folder, model, tmp_path):
     ]  # fmt: skip
     assert set(told["baselines"]) == {"port lookup", "400 extra-trees, ports hidden"}
     assert [found["packets"] for found in told["first_packets"]] == [1, 2]
-    assert set(told["unknown_below"]) == {"0.01", "0.05", "0.1"}
+    assert [found["unknown_below"] for found in told["unknown"]][:2] == [0.0, 0.01]
+    assert told["unknown"][0] == {
+        "unknown_below": 0.0, "unknown": 0.0, "named_right": 1.0, "named_wrong": 0.0,
+    }  # fmt: skip
     assert json.loads((out / "scores.json").read_text())["per_class"] == told["per_class"]
     for picture in ("confusion", "reliability", "first_packets"):
         assert (out / f"{picture}.png").read_bytes()[:4] == b"\x89PNG"
@@ -208,7 +256,7 @@ def test_labels_that_the_model_does_not_know_count_as_missed(folder, model, tmp_
     answer = done(
         "eval", tmp_path / "labels.csv", "--captures", folder, "--model", model, "--json", "--quiet"
     )
-    assert json.loads(answer.stdout)["unknown_below"] is None
+    assert json.loads(answer.stdout)["unknown"][-1]["named_wrong"] == 0
     (tmp_path / "labels.csv").write_text(text.replace("WEB", "MORE"))
     refused = run("eval", tmp_path / "labels.csv", "--captures", folder, "--model", model)
     assert refused.exit_code == 2

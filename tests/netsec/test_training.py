@@ -19,7 +19,13 @@ from fieldfare.netsec.networks.architectures import architecture
 from fieldfare.netsec.networks.netfound import NetFoundConfig
 from fieldfare.netsec.networks.netmamba import NetMambaConfig
 from fieldfare.netsec.networks.netmamba.augmentation import augment
-from fieldfare.netsec.training import FineTuning, Start, pretrain, train_classifier
+from fieldfare.netsec.training import (
+    FineTuning,
+    Start,
+    pretrain,
+    train_classifier,
+    training_flows,
+)
 
 CONFIGS = {
     "netmamba": NetMambaConfig(
@@ -168,3 +174,26 @@ def test_augmentation_leaves_things_out_and_adds_nothing():
         lost = 3 - int(flow.any(axis=1).sum())
         kept = old[lost:3]
         assert ((flow[: len(kept)] == 0) | (flow[: len(kept)] == kept)).all()
+
+
+def test_a_teacher_is_followed_and_changed_copies_are_learnt_from(labels, tmp_path):
+    kind, data = architecture("netmamba"), load_flows(labels, quiet=True)
+    how = FineTuning(HIDDEN, variations=2, taught=1.0)
+
+    def wrong(flows):  # calls every flow the other class
+        return np.where((flows.protocol == 17)[:, None], [0.05, 0.95], [0.95, 0.05])
+
+    assert data.classes == ("NAME", "WEB")
+    network, _ = train_classifier(
+        kind, CONFIGS["netmamba"], data, how, SETTINGS, tmp_path, teacher=wrong, quiet=True
+    )
+    val = data.of_split("val")
+    inputs = kind.read(mask(val.flows, HIDDEN), CONFIGS["netmamba"])
+    assert np.array_equal(run(network, inputs, 2)[0].argmax(axis=1), 1 - val.label)
+
+
+def test_captures_are_capped_before_training(labels):
+    data = load_flows(labels, quiet=True)
+    found = training_flows(data, FineTuning(per_capture=5), seed=0)
+    assert found.support().tolist() == [5, 5]
+    assert training_flows(data, FineTuning(shots=3), seed=0).support().tolist() == [3, 3]

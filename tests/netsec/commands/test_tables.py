@@ -98,7 +98,7 @@ def test_a_dry_run_tells_what_is_there_and_writes_nothing(verb, as_json, capture
     size = sum(path.stat().st_size for path in captures)
     assert (plan["captures"], plan["megabytes"]) == (3, round(size / 1e6, 3))
     assert plan["link"] == "Ethernet"
-    assert plan.get("model") == ("netmamba_small" if verb == "infer" else None)
+    assert plan.get("model") == ("traffic_pair" if verb == "infer" else None)
     rows = json.loads(each.stdout)["inputs"]
     assert [row["input"] for row in rows] == ["a", "b", "c", "none"]
     assert [row["state"] for row in rows] == ["to do"] * 3 + ["missing"]

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels files: what is read, what is refused, which flows a label names."""
 
+import datetime
+import zoneinfo
+
 import pytest
 from labelled_captures import COLUMNS, ROWS, row, write_folder, write_labels
 
@@ -161,15 +164,35 @@ def test_labels_of_cic_ids(folder):
         ends = ("10.0.0.1", port, "10.0.0.2", 80)
         return ("id", *ends, number, "03/07/2017 08:55:58", 4, 1, 1, label)
 
-    rows = [cic(2001, "BENIGN"), cic(2002, "DoS"), cic(2002, "BENIGN"), ("",) * 11]
+    rows = [cic(2001, "BENIGN"), cic(2002, "DoS"), ("",) * 11]
     table, names, matched = keys_and_times(folder, rows, CIC)
-    assert (names[2001], names[2002], names[2003]) == ("BENIGN", None, None)
+    assert (names[2001], names[2002], names[2003]) == ("BENIGN", "DoS", None)
     assert [capture.file for capture in table.captures] == ["a.pcap", "b.pcap"]
     assert {capture.split for capture in table.captures} == {"train"}
-    assert matched.unreadable == 2  # the empty row, and the 5-tuple of two classes
+    assert matched.unreadable == 1  # the empty row
     path = folder / "labels.csv"
     path.write_bytes(path.read_bytes().replace(b"BENIGN", b"Web Attack \x96 XSS", 1))
-    assert len(read_labels(path).classes) == 1
+    assert len(read_labels(path).classes) == 2
+
+
+def test_times_of_cic_ids_need_a_zone(folder):
+    batch = concatenate(list(read_flows(folder / "a.pcap")))
+    at = batch.start[batch.src_port.tolist().index(2002)] / 1e9
+
+    def cic(label, begun):
+        there = datetime.datetime.fromtimestamp(begun, zoneinfo.ZoneInfo("America/Halifax"))
+        ends = ("10.0.0.1", 2002, "10.0.0.2", 80)
+        return ("id", *ends, 6, f"{there:%d/%m/%Y %H:%M:%S}", 5_000_000, 1, 1, label)
+
+    path = write_labels(folder, [cic("DoS", at + 7200), cic("BENIGN", at)], CIC)
+    with pytest.raises(InputError, match=r"line 3: .* classes DoS and BENIGN.*--label-timezone"):
+        read_labels(path)
+    for zone, expected in (("America/Halifax", "BENIGN"), ("UTC", None)):
+        table = read_labels(path, timezone=zone)
+        names = match(table.captures[0], batch, Matched())
+        assert names[batch.src_port.tolist().index(2002)] == expected
+    with pytest.raises(InputError, match="no time zone is named 'Halifax'"):
+        read_labels(path, timezone="Halifax")
 
 
 def test_labels_of_unsw(folder):

@@ -17,7 +17,7 @@ from fieldfare.netsec.inference.label import LabelSettings, label_stream, write_
 
 @pytest.fixture(scope="module")
 def classifier():
-    return load_classifier("netmamba_small")[0]
+    return load_classifier("traffic_pair")[0]
 
 
 @pytest.fixture

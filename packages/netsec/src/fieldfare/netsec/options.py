@@ -9,7 +9,7 @@ import click
 from fieldfare.common import console
 from fieldfare.common.console import shared
 
-DEFAULT_MODEL = "netmamba_small"
+DEFAULT_MODEL = "traffic_pair"
 ARCHITECTURES = ("netmamba", "netfound")
 PRESETS = (
     "netmamba/small", "netmamba/base", "netfound/tiny", "netfound/small", "netfound/base",
@@ -93,7 +93,7 @@ class ShowOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions):
+class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions, shared.TrustOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
@@ -102,8 +102,8 @@ class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions):
     )
     unknown_below: float | None = console.option(
         type=console.SHARE,
-        help="Label flows of less confidence `unknown`; eval tells which values suit. "
-        "[default: off]",
+        help="Label flows of less familiarity `unknown`; about this share of known flows is lost. "
+        "0: none. [default: as the model says]",
     )
     first_packets: tuple[int] | None = console.option(
         type=console.Numbers(int, 1),
@@ -137,12 +137,22 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(NetworkOptions, shared.TrainingOptions):
-    """Of `train`."""
+class LabelsOptions:
+    """How LABELS.csv is read."""
 
     captures: Path | None = console.option(
         type=console.FILE, help="Folder of the captures. [default: of LABELS.csv]"
     )
+    label_timezone: str | None = console.option(
+        metavar="NAME",
+        help="Zone of times in LABELS.csv that name none, such as America/Halifax for CIC-IDS.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(NetworkOptions, LabelsOptions, shared.TrainingOptions):
+    """Of `train`."""
+
     init: str | None = console.option(
         metavar="NAME|PATH",
         help="Begin with the encoder of this model, in its size, instead of a preset.",
@@ -154,6 +164,20 @@ class TrainOptions(NetworkOptions, shared.TrainingOptions):
     )
     shots: int | None = console.option(
         type=click.IntRange(min=1), help="Train on so many flows a class. [default: all]"
+    )
+    per_capture: int | None = console.option(
+        type=click.IntRange(min=1),
+        help="Train on so many flows of a class from each capture. [default: all]",
+    )
+    teacher: str | None = console.option(
+        metavar="NAME|PATH",
+        help="Follow this model's probabilities too: both networks of a pair into one.",
+    )
+    variations: int = console.option(
+        type=click.IntRange(min=0),
+        default=0,
+        help="Copies of each flow as other recordings might hold it: first packets missing, later "
+        "parts, other TCP options, the other version of IP, short snap lengths.",
     )
     balance: float = console.option(
         type=console.SHARE,
@@ -176,13 +200,10 @@ class PretrainOptions(NetworkOptions, shared.RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(ShowOptions, shared.ReportOptions):
+class EvalOptions(ShowOptions, LabelsOptions, shared.ReportOptions):
     """Of `eval`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
-    captures: Path | None = console.option(
-        type=console.FILE, help="Folder of the captures. [default: of LABELS.csv]"
-    )
     split: str = console.option(default="test", help="Which rows to score.")
     trees: bool = console.option(is_flag=True, help="Also fit and score 400 extra-trees.")
     first_packets: tuple[int, ...] | None = console.option(

@@ -4,7 +4,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,14 @@ from fieldfare.common.weights import load_model_file, locate
 from .capture import FlowBatch
 from .data.dataset import LabelledFlows, class_weights, few_shot
 from .data.masking import mask
+from .data.variations import capped, vary
 from .evaluation.scores import score
 from .inference.calibration import fit_temperature
 from .inference.classifier import ClassifierConfig, run
 from .networks.architectures import TASK, Architecture, Inputs, architecture
+
+Teacher = Callable[[FlowBatch], np.ndarray]
+"""Flows -> probabilities (N, C) of the classes to train on."""
 
 SHOWN_EVERY = 4
 """Batches of which one shows what is optional. Ports are easy to learn and need few."""
@@ -41,6 +45,9 @@ class FineTuning:
         balance: see `dataset.class_weights`.
         smoothing: of the labels.
         shots: flows a class to train on; None: all.
+        per_capture: most flows of a class that one capture gives; None: all.
+        variations: copies of each flow to train on besides itself, changed by `variations.vary`.
+        taught: share of the loss that follows a teacher's probabilities, if there is one.
     """
 
     hidden: tuple[str, ...] = ()
@@ -48,6 +55,9 @@ class FineTuning:
     balance: float = 0.5
     smoothing: float = 0.05
     shots: int | None = None
+    per_capture: int | None = None
+    variations: int = 0
+    taught: float = 0.5
 
 
 class _Draws(Dataset[tuple[int, int]]):
@@ -64,7 +74,7 @@ class _Draws(Dataset[tuple[int, int]]):
 
 
 class _Variants:
-    """The same flows as inputs with and without what is optional; each sample takes either."""
+    """The same flows as inputs, as they are and changed, with and without what is optional."""
 
     def __init__(
         self,
@@ -73,15 +83,27 @@ class _Variants:
         flows: FlowBatch,
         hidden: Collection[str],
         optional: Collection[str],
+        variations: int = 0,
+        seed: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
         fields = [{*hidden, *optional}, set(hidden)] if optional else [set(hidden)]
         # One variant for a whole batch, so that no batch is stitched together.
-        self.inputs: list[Inputs] = [kind.read(mask(flows, names), config) for names in fields]
+        self.inputs: list[list[Inputs]] = []
+        self.taught: list[Tensor] = []
+        for number in range(variations + 1):
+            rng = np.random.default_rng((seed, number))
+            changed = vary(flows, rng) if number else flows
+            self.inputs.append([kind.read(mask(changed, names), config) for names in fields])
+            if teacher is not None:
+                self.taught.append(torch.from_numpy(teacher(changed)).float())
 
-    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> Any:
-        """Some flows, in one of the variants."""
+    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Any, Tensor | None]:
+        """Some flows, in one of the variants; what the teacher says of them, (B, C)."""
         shown = rng.integers(SHOWN_EVERY) == 0
-        return self.inputs[-1 if shown else 0].batch(rows)
+        copy = rng.integers(len(self.inputs)) if len(self.inputs) > 1 else 0
+        taught = self.taught[copy][rows] if self.taught else None
+        return self.inputs[copy][-1 if shown else 0].batch(rows), taught
 
 
 @dataclass(frozen=True)
@@ -119,6 +141,20 @@ def load_start(name_or_path: str) -> Start:
         raise InputError(f"{path}: its card describes no usable network: {error}") from None
 
 
+def training_flows(data: LabelledFlows, how: FineTuning, seed: int) -> LabelledFlows:
+    """Those of the split train that `how` leaves.
+
+    Raises:
+        InputError: no flow in the split train.
+    """
+    train = data.of_split("train")
+    if how.shots is not None:
+        train = train.select(few_shot(train.label, how.shots, seed))
+    if how.per_capture is not None:
+        train = train.select(capped(train.label, train.capture, how.per_capture, seed))
+    return train
+
+
 def train_classifier(
     kind: Architecture,
     config: Any,
@@ -128,12 +164,15 @@ def train_classifier(
     folder: Path,
     *,
     start: Start | None = None,
+    teacher: Teacher | None = None,
     quiet: bool = False,
 ) -> tuple[nn.Module, float | None]:
     """Train on the split train; choose nothing, but measure, on val.
 
     Args:
         start: a model whose encoder to begin with.
+        teacher: whose probabilities to follow too (distillation, Hinton et al. 2015, arXiv
+            1503.02531); it sees the same flows, changed alike.
         folder: receives checkpoint, log and curve; a run resumes from it.
 
     Returns:
@@ -144,9 +183,7 @@ def train_classifier(
         InputError: no flows to train on, an encoder that does not fit, and what
             `fieldfare.common.training.fit` raises.
     """
-    train = data.of_split("train")
-    if how.shots is not None:
-        train = train.select(few_shot(train.label, how.shots, settings.seed))
+    train = training_flows(data, how, settings.seed)
     held = data.of_split("val") if (data.split == 1).any() else None
     torch.manual_seed(settings.seed)
     network = kind.classifier(config, len(data.classes))
@@ -155,7 +192,9 @@ def train_classifier(
     settings = dataclasses.replace(
         settings, identity=_identity(network, [dataclasses.asdict(how), config.to_dict()], train)
     )
-    variants = _Variants(kind, config, train.flows, how.hidden, how.optional)
+    variants = _Variants(
+        kind, config, train.flows, how.hidden, how.optional, how.variations, settings.seed, teacher
+    )
     weights = torch.from_numpy(class_weights(train.label, len(data.classes), how.balance)).float()
     label = torch.from_numpy(train.label)
 
@@ -163,14 +202,19 @@ def train_classifier(
         rows, seeds = (part.cpu().numpy() for part in batch)
         device = next(model.parameters()).device
         rng = np.random.default_rng(seeds)
-        inputs = kind.augment(variants.batch(rows, rng), config, rng)
+        inputs, taught = variants.batch(rows, rng)
+        inputs = kind.augment(inputs, config, rng)
         wanted = label[rows].to(device)
         # Weights have mean 1 over the flows, so that the sum over B is a mean.
-        total = F.cross_entropy(
-            model(inputs.to(device)), wanted, weights.to(device),
-            label_smoothing=how.smoothing, reduction="sum",
-        )  # fmt: skip
-        return total / len(rows)
+        logits = model(inputs.to(device))
+        own = F.cross_entropy(
+            logits, wanted, weights.to(device), label_smoothing=how.smoothing, reduction="sum"
+        )
+        if taught is None:
+            return own / len(rows)
+        each = F.cross_entropy(logits, taught.to(device), reduction="none")
+        followed = (each * weights.to(device)[wanted]).sum()
+        return ((1 - how.taught) * own + how.taught * followed) / len(rows)
 
     validate = None
     if held is not None:
@@ -220,7 +264,7 @@ def pretrain(
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         rows, seeds = (part.cpu().numpy() for part in batch)
         rng = np.random.default_rng(seeds)
-        inputs = variants.batch(rows, rng).to(next(model.parameters()).device)
+        inputs = variants.batch(rows, rng)[0].to(next(model.parameters()).device)
         return kind.pretraining_loss(model, inputs, int(rng.integers(2**62)))
 
     return fit(network, _Draws(len(flows)), loss, settings, folder, quiet=quiet)

@@ -25,10 +25,9 @@ def bench(capture: Path, options: BenchOptions) -> None:
     flows = concatenate(batches)
     flows = take(flows, np.arange(options.batch) % len(flows))
     timing = efficiency.bench(classifier.classify, flows, repeats=options.repeats)
-    parameters = sum(parameter.numel() for parameter in classifier.network.parameters())
     result = {
         "model": card.name,
-        "parameters": parameters,
+        "parameters": classifier.parameters(),
         "device": str(classifier.device),
         "threads": threads,
         "flows": len(flows),

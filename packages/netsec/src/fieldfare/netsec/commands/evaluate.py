@@ -15,7 +15,7 @@ from ..options import EvalOptions
 def evaluate(labels: Path, options: EvalOptions) -> None:
     """Score a model on a split, beside what a user would try instead."""
     classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
-    table = read_labels(labels, options.captures)
+    table = read_labels(labels, options.captures, options.label_timezone)
     cache = options.output / "flows" if options.output else None
     kept = training_options(classifier.kept, trees=options.trees, timed=table.timed)
     flows = load_flows(table, options=kept, cache=cache, quiet=options.quiet)
@@ -52,11 +52,8 @@ def _text(found: Comparison) -> str:
         lines += ["", "instead of a network, on the same flows", console.table(rows)]
     if scores.reliability is not None:
         lines += ["", f"expected calibration error {scores.reliability.error:.3f}"]
-    for error, threshold in (found.unknown_below or {}).items():
-        lines.append(
-            f"--unknown-below {threshold:.3f} calls {float(error):.0%} of the known flows of val "
-            "unknown"
-        )
+    if found.unknown is not None:
+        lines += ["", "flows of known classes by --unknown-below", console.table(found.unknown)]
     if found.first_packets:
         lines += ["", "after the first packets of a flow", console.table(found.first_packets)]
     return "\n".join(lines)

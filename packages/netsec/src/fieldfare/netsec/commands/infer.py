@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from fieldfare.common import batch, console
+from fieldfare.common.commands.trust import warning
 from fieldfare.common.errors import InputError
+from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.common.weights import locate
 
 from ..data.recordings import (
@@ -23,7 +26,8 @@ from ..data.recordings import (
     watched,
 )
 from ..inference.classifier import FlowClassifier, load_classifier
-from ..inference.label import EMBEDDING, LabelSettings, write_labels
+from ..inference.label import EMBEDDING, LabelSettings, check_familiarity, write_labels
+from ..inference.unlike import UnlikeFlows
 from ..networks.architectures import TASK
 from ..options import InferOptions
 from . import tables
@@ -51,7 +55,7 @@ def infer(captures: Sequence[Path], options: InferOptions) -> None:
             report.add(table.drop_columns([EMBEDDING.name] * options.embeddings))
 
     with told_of_compiling(quiet=options.quiet):
-        labels, counts = _write(captures, options.output, classifier, options, show)
+        labels, counts, judgement = _write(captures, options.output, classifier, options, show)
     if report is not None and options.report is not None:
         report.write(
             options.report,
@@ -59,10 +63,11 @@ def infer(captures: Sequence[Path], options: InferOptions) -> None:
             counts=counts,
             settings={
                 "hidden from the model": ", ".join(classifier.hidden) or "nothing",
-                "unknown below": options.unknown_below or "off",
+                "unknown below familiarity": _unknown_below(classifier, options) or "off",
             },
         )
-    result = {"model": classifier.name, "flows": sum(labels.values()), "labels": labels}
+    result: dict[str, Any] = {"model": classifier.name, "flows": sum(labels.values())}
+    result |= {"labels": labels, "judgement": judgement and judgement.to_json()}
     tell(result, counts, options)
 
 
@@ -77,12 +82,18 @@ def _load(options: InferOptions, *, csv: bool) -> FlowClassifier:
             f"{options.output}: a CSV file cannot hold embeddings; choose parquet or jsonl"
         )
     classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
+    check_familiarity(classifier, options.unknown_below)
     if classifier.config.directed and not options.directed:
         console.say(
             f"{classifier.name}: was trained on flows of one direction; add --directed",
             quiet=options.quiet,
         )
     return classifier
+
+
+def _unknown_below(classifier: FlowClassifier, options: InferOptions) -> float | None:
+    given = options.unknown_below
+    return classifier.unknown_below if given is None else given
 
 
 def _settings(options: InferOptions) -> LabelSettings:
@@ -103,8 +114,24 @@ def _write(
     also: Callable[[pa.Table], None] | None = None,
     *,
     quiet: bool = False,
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Flows of each label, and what became of the packets."""
+) -> tuple[dict[str, int], dict[str, int], Judgement | None]:
+    """Flows of each label, what became of the packets, and how the recording stands to the model.
+
+    Raises:
+        InputError: with `--strict`, a recording unlike what the model knows.
+    """
+    name = ", ".join(map(str, captures)) or str(options.interface)
+    unlike = UnlikeFlows(classifier)
+
+    def gather(table: pa.Table) -> None:
+        unlike.add(table)
+        if also is not None:
+            also(table)
+
+    def check() -> None:
+        if line := warning(unlike.judgement(), name, options):
+            console.say(f"warning: {line}")
+
     kept, early = classifier.kept, options.early or 0
     with open_recording(captures, options, kept=kept, early_packets=early) as stream:
         labels = write_labels(
@@ -113,9 +140,10 @@ def _write(
             target,
             _settings(options),
             at_once=has_no_end(captures, options),
-            also=also,
+            also=gather,
+            check=check,
         )
-    return labels, describe(stream.counts)
+    return labels, describe(stream.counts), unlike.judgement()
 
 
 def _infer_each(captures: Sequence[Path], options: InferOptions) -> None:
@@ -129,6 +157,7 @@ def _infer_each(captures: Sequence[Path], options: InferOptions) -> None:
         settings={
             **asdict(_settings(options)),
             "early": options.early,
+            "strict": options.strict,
             "show": sorted(set(options.show)),
             "weights": weights,
         },
@@ -140,8 +169,11 @@ def _make_worker(options: InferOptions) -> batch.Process:
     """Load the model once; the returned function labels one capture."""
     classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
 
-    def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, int]:
-        labels, counts = _write(item.inputs, temporaries[0], classifier, options, quiet=True)
-        return {"flows": sum(labels.values()), **counts}
+    def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
+        labels, counts, judgement = _write(
+            item.inputs, temporaries[0], classifier, options, quiet=True
+        )
+        beyond = {} if judgement is None else {"unlike": judgement.beyond}
+        return {"flows": sum(labels.values()), **counts, **beyond}
 
     return process

@@ -4,23 +4,31 @@
 import dataclasses
 from pathlib import Path
 
-from fieldfare.common.commands.train import run_settings, save_trained, tell_trained, today
+from fieldfare.common.commands.train import run_settings, tell_trained, today
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
-from fieldfare.common.weights import ModelCard
+from fieldfare.common.weights import ModelCard, save_with_page
 
-from ..data.dataset import load_flows, training_options
+from ..data.dataset import LabelledFlows, load_flows, training_options
 from ..data.flow_rows import is_bare
 from ..data.labels import SPLITS, read_labels
 from ..data.masking import field_names
-from ..inference.classifier import ClassifierConfig
+from ..evaluation.fitting import LEAST, fit_evidence, free_flows
+from ..inference.classifier import ClassifierConfig, FlowClassifier, load_classifier, most_kept
+from ..inference.evidence import PART, Evidence
 from ..networks.architectures import TASK, preset, title
 from ..options import PRESETS, PretrainOptions, TrainOptions
-from ..training import SHOWN_EVERY, FineTuning, load_start, train_classifier
+from ..training import (
+    SHOWN_EVERY,
+    FineTuning,
+    load_start,
+    train_classifier,
+    training_flows,
+)
 
 LIMITS = (
-    "Knows the classes and the networks that it was trained on; labels whatever it sees as one of "
-    "them. Scores on the captures of one place say little of another's."
+    "Knows the classes and the networks that it was trained on; without a split val it labels "
+    "whatever it sees as one of them. Scores on the captures of one place say little of another's."
 )
 
 
@@ -35,16 +43,25 @@ def train(labels: Path, options: TrainOptions) -> None:
     hidden, optional = field_names(options.hide), field_names(options.optional)
     if twice := set(hidden) & set(optional):
         raise InputError(f"--optional: {min(twice)} is always hidden, by --hide")
-    table = read_labels(labels, options.captures)
-    flow_options = training_options(kind.kept(config), timed=table.timed)
+    table = read_labels(labels, options.captures, options.label_timezone)
+    teacher = None if options.teacher is None else load_classifier(options.teacher)[0]
+    kept = kind.kept(config) if teacher is None else most_kept(kind.kept(config), teacher.kept)
+    flow_options = training_options(kept, timed=table.timed, varied=options.variations > 0)
     data = load_flows(
         table, options=flow_options, cache=options.output / "flows", quiet=options.quiet
     )
-    how = FineTuning(hidden, optional, options.balance, options.smoothing, options.shots)
+    if teacher is not None and teacher.classes != data.classes:
+        raise InputError(f"--teacher: {options.teacher} knows other classes than {labels}")
+    how = FineTuning(
+        hidden, optional, options.balance, options.smoothing, options.shots, options.per_capture,
+        options.variations,
+    )  # fmt: skip
     settings = settings_of(options, validate_every=max(1, options.steps // 10))
     network, temperature = train_classifier(
-        kind, config, data, how, settings, options.output, start=start, quiet=options.quiet
-    )
+        kind, config, data, how, settings, options.output, start=start,
+        teacher=None if teacher is None else lambda flows: teacher.classify(flows).networks,
+        quiet=options.quiet,
+    )  # fmt: skip
     described = ClassifierConfig(
         architecture=kind.published.name,
         network=config.to_dict(),
@@ -56,6 +73,7 @@ def train(labels: Path, options: TrainOptions) -> None:
     )
     counts = {split: int((data.split == number).sum()) for number, split in enumerate(SPLITS)}
     shots = f", {options.shots} flows a class of them" if options.shots else ""
+    shots += f", at most {options.per_capture} a capture" if options.per_capture else ""
     card = ModelCard(
         name=options.output.name,
         task=TASK,
@@ -63,12 +81,29 @@ def train(labels: Path, options: TrainOptions) -> None:
         config=dataclasses.asdict(described),
         data=f"{labels.name}: {counts['train']} flows{shots}",
         split=f"by capture: {counts['val']} flows for validation, {counts['test']} for test",
-        training=told(options, settings) + (f"; from {start.path.name}" if start else ""),
+        training=told(options, settings)
+        + (f"; from {start.path.name}" if start else "")
+        + (f"; taught by {teacher.name}" if teacher else ""),
         limits=LIMITS,
         seed=settings.seed,
         date=today(),
     )
-    tell_trained(save_trained(options.output, network, card), options)
+    train_flows = training_flows(data, how, settings.seed)
+    evidence = _evidence(FlowClassifier(network, described, card.name), train_flows, data)
+    parts = {PART: evidence.to_tensors()} if evidence else None
+    target = options.output / "model.safetensors"
+    tell_trained(save_with_page(target, network.state_dict(), card, parts), options)
+
+
+def _evidence(
+    classifier: FlowClassifier, train_flows: LabelledFlows, data: LabelledFlows
+) -> Evidence | None:
+    """What is fitted on val; None where that split is missing or small."""
+    if not (data.split == SPLITS.index("val")).any():
+        return None
+    val = data.of_split("val")
+    enough = min(len(train_flows), free_flows(val)) >= LEAST
+    return fit_evidence([classifier], train_flows, val) if enough else None
 
 
 def settings_of(options: TrainOptions | PretrainOptions, *, validate_every: int) -> TrainSettings:

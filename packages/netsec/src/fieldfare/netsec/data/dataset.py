@@ -34,18 +34,28 @@ netFound reads 12 bursts of 6 packets, NetMamba 80 bytes of headers and 240 of p
 """
 
 _FORMAT = 2
+_LATER_PACKETS = 15
 _TIMED_IDLE = 120.0
 _TREES = Kept(keep_packets=5, keep_header=128, keep_payload=64)
 
 
-def training_options(kept: Kept, *, trees: bool = False, timed: bool = False) -> FlowOptions:
+def training_options(
+    kept: Kept, *, trees: bool = False, timed: bool = False, varied: bool = False
+) -> FlowOptions:
     """`TRAINING_OPTIONS` with no more kept of packets than is looked at.
 
     Args:
         kept: what the network reads.
         trees: also keep what `baselines.Trees` reads.
         timed: labels tell flows apart by their times, so one 5-tuple may be several flows.
+        varied: also keep what `variations.vary` needs.
     """
+    if varied:
+        kept = Kept(
+            keep_packets=kept["keep_packets"] + _LATER_PACKETS,
+            keep_header=max(kept["keep_header"], TRAINING_OPTIONS.keep_header),
+            keep_payload=kept["keep_payload"],
+        )
     if trees:
         kept = Kept(
             keep_packets=max(kept["keep_packets"], _TREES["keep_packets"]),

@@ -62,6 +62,8 @@ LABEL_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("probability", pa.float64()),
         ("confidence", pa.float64()),
+        ("port_share", pa.float64()),
+        ("familiarity", pa.float64()),
         ("model", pa.string()),
     ]
 )

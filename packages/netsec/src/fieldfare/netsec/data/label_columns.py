@@ -3,8 +3,11 @@
 
 import datetime
 import math
+import zoneinfo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from fieldfare.common.errors import InputError
 
 FILE_COLUMNS = ("file", "class", "split")
 FLOW_COLUMNS = ("l4", "addr_a", "port_a", "addr_b", "port_b")
@@ -17,8 +20,9 @@ _OTHERS = {
     "addr_b": ("dst ip", "destination ip", "dstip"),
     "port_b": ("dst port", "destination port", "dsport"),
     "class": ("attack cat", "label"),
-    "start": ("stime",),
+    "start": ("stime", "timestamp"),
     "end": ("ltime",),
+    "duration": ("flow duration",),
 }
 """Names that other data sets give these columns, in small letters, blanks for underscores."""
 
@@ -65,6 +69,62 @@ def find_columns(given: Sequence[str]) -> Columns:
     if not all(theirs[name] for name in ("addr_a", "addr_b")):
         return Columns(names, foreign=False)
     return Columns({ours: name for ours, name in theirs.items() if name} | names, foreign=True)
+
+
+_DAY_FIRST = ("%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y %I:%M:%S %p")
+"""As CICFlowMeter writes times."""
+
+
+def read_zone(name: str) -> datetime.tzinfo:
+    """A time zone by its IANA name.
+
+    Raises:
+        InputError: none has that name.
+    """
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise InputError(
+            f"no time zone is named {name!r}; give an IANA name, such as America/Halifax or UTC"
+        ) from None
+
+
+def read_times(row: Mapping[str, str], zone: datetime.tzinfo | None) -> tuple[float, float] | None:
+    """Start and end of a row of another data set, in seconds since 1970 (UTC).
+
+    Args:
+        row: by our names; the end may be told by a duration in microseconds instead.
+        zone: of dates that name none.
+
+    Returns:
+        None where the row has no times, or dates whose zone nothing tells.
+
+    Raises:
+        ValueError: what stands there is no time.
+    """
+    if not row.get("start") or not (row.get("end") or row.get("duration")):
+        return None
+    start = _seconds(row["start"], zone)
+    if start is None:
+        return None
+    if row.get("end"):
+        end = _seconds(row["end"], zone)
+        return None if end is None else (start, end)
+    return start, start + max(float(row["duration"]), 0.0) / 1e6
+
+
+def _seconds(text: str, zone: datetime.tzinfo | None) -> float | None:
+    """None where the zone is not known."""
+    if "/" not in text:
+        return read_time(text)
+    if zone is None:
+        return None
+    for form in _DAY_FIRST:
+        try:
+            return datetime.datetime.strptime(text, form).replace(tzinfo=zone).timestamp()
+        except ValueError:
+            continue
+    raise ValueError(f"{text} is no time, day first")
 
 
 def read_time(text: str) -> float:

@@ -12,6 +12,7 @@ captures nor splits: their rows hold for all captures of the folder, and all are
 """
 
 import csv
+import datetime
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
@@ -26,10 +27,11 @@ from ..capture import FlowBatch
 from .label_columns import (
     FILE_COLUMNS,
     FLOW_COLUMNS,
-    TIME_COLUMNS,
     Columns,
     find_columns,
     read_time,
+    read_times,
+    read_zone,
 )
 from .recordings import find_captures
 
@@ -112,21 +114,25 @@ class Matched:
 
 
 def read_labels(
-    path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    timezone: str | None = None,
 ) -> LabelTable:
     """Read a labels file and check its splits.
 
     Args:
         path: of the CSV file, UTF-8 with a header line.
         folder: of the captures; the file's own when None.
+        timezone: IANA name of the zone of dates that name none, as in files of CIC-IDS.
 
     Raises:
-        InputError: not such a file; missing columns; a value that cannot be; a capture
-            that is missing or in two splits; a 5-tuple in two splits or with two classes in one
-            capture; no usable row.
+        InputError: such a zone is needed to tell classes apart and not given; not such a file;
+            missing columns; a value that cannot be; a capture that is missing or in two splits; a
+            5-tuple in two splits or with two classes in one capture; no usable row.
     """
     path = Path(path)
     folder = path.parent if folder is None else Path(folder)
+    zone = None if timezone is None else read_zone(timezone)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     captures: dict[str, CaptureLabels] = {}
@@ -140,7 +146,7 @@ def read_labels(
                 if None in row or None in row.values():
                     raise InputError(f"{where}: has not one field for each column")
                 if columns.foreign:
-                    _add_foreign(columns.pick(row), captures)
+                    _add_foreign(where, columns.pick(row), captures, zone)
                 else:
                     _add(where, columns.pick(row), columns.single, captures, seen)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -180,21 +186,30 @@ _EVERY = ""
 """In place of a capture, while rows hold for all."""
 
 
-def _add_foreign(row: Mapping[str, str], captures: dict[str, CaptureLabels]) -> None:
+def _add_foreign(
+    where: str,
+    row: Mapping[str, str],
+    captures: dict[str, CaptureLabels],
+    zone: datetime.tzinfo | None,
+) -> None:
     """Add a row of another data set; what cannot be read, or has two classes, counts so."""
     labels = captures.setdefault(_EVERY, CaptureLabels(_EVERY, SPLITS[0]))
     try:
-        key = _read_key("", row)
-        times = tuple(read_time(row[name]) for name in TIME_COLUMNS if row.get(name))
+        key, times = _read_key("", row), read_times(row, zone)
     except (InputError, ValueError):
-        key, times = None, ()
+        key, times = None, None
     if key is None:
         captures[_EVERY] = replace(labels, unreadable=labels.unreadable + 1)
         return
     name = row["class"] or "Normal"
-    if len(times) == 2:
+    if times is not None:
         labels.times.setdefault(key, []).append((*times, name))
     elif labels.flows.get(key, name) != name:
+        if row.get("start"):
+            raise InputError(
+                f"{where}: {_key_text(row)} has the classes {labels.flows[key]} and {name}, at "
+                "times whose zone is nowhere said: name it with --label-timezone"
+            )
         name = _AMBIGUOUS
     labels.flows[key] = name
 

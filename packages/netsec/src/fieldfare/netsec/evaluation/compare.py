@@ -14,15 +14,14 @@ from fieldfare.common.errors import InputError
 
 from ..capture import FlowBatch
 from ..data.dataset import LabelledFlows
-from ..inference.calibration import conformal_threshold
 from ..inference.classifier import FlowClassifier
-from .audit import Classifier, audit, audit_rows
+from .audit import audit, audit_rows
 from .baselines import PortLookup, Trees
 from .early import first_packets_curve
 from .scores import Scores, score
 
-ERRORS = (0.01, 0.05, 0.1)
-"""Shares of known flows called unknown by mistake, for which thresholds are told."""
+LIMITS = (0.0, 0.01, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2)
+"""Values of `--unknown-below` of which is told what they cost."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Comparison:
         scores: of the model, with nothing else hidden.
         audit: see `audit.audit_rows`.
         rivals: scores of what needs no deep network.
-        unknown_below: of `infer --unknown-below`, by the share of known flows that it costs on
-            val; None where there is no such split.
+        unknown: what `infer --unknown-below` makes of the flows of the classes that the model
+            knows, see `unknown_rows`; None of a model without evidence.
         first_packets: see `early.first_packets_curve`; None where it was not asked for.
     """
 
@@ -46,7 +45,7 @@ class Comparison:
     scores: Scores
     audit: list[dict[str, str | float | None]]
     rivals: dict[str, Scores]
-    unknown_below: dict[str, float] | None
+    unknown: list[dict[str, float]] | None
     first_packets: list[dict[str, float]] | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +60,7 @@ class Comparison:
                 name: {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy}
                 for name, scores in self.rivals.items()
             },
-            "unknown_below": self.unknown_below,
+            "unknown": self.unknown,
             "first_packets": self.first_packets,
         }
 
@@ -93,7 +92,7 @@ def compare(
     """Score a classifier, and what a user would try instead.
 
     Args:
-        flows: of all splits; rivals are fitted to train, thresholds to val.
+        flows: of all splits; rivals are fitted to train.
         split: to score.
         trees: also fit and score `baselines.Trees`.
         first_packets: also score after so many first packets of each flow.
@@ -121,7 +120,7 @@ def compare(
         scores=found["nothing"],
         audit=audit_rows(found),
         rivals=rivals,
-        unknown_below=_thresholds(classify, flows, classifier.classes),
+        unknown=unknown_rows(classifier, data),
         first_packets=curve,
     )
 
@@ -157,13 +156,24 @@ def _rivals(
     return lookup, found
 
 
-def _thresholds(
-    classify: Classifier, every: LabelledFlows, classes: Sequence[str]
-) -> dict[str, float] | None:
-    """By the share of known flows of val that is called unknown."""
-    known = np.isin(np.array(every.classes)[every.label], classes)
-    chosen = np.flatnonzero(known & (every.split == 1))
-    if not chosen.size:
+def unknown_rows(classifier: FlowClassifier, data: LabelledFlows) -> list[dict[str, float]] | None:
+    """Shares of the flows of known classes that are called unknown, or named rightly, by limit.
+
+    Returns:
+        A row for each of `LIMITS`; None of a model without evidence, or without such flows.
+    """
+    names = np.array(data.classes)[data.label]
+    known = np.flatnonzero(np.isin(names, classifier.classes))
+    if classifier.evidence is None or not len(known):
         return None
-    probabilities = classify(every.select(chosen).flows)
-    return {f"{error:g}": conformal_threshold(probabilities, error) for error in ERRORS}
+    found = classifier.classify(data.select(known).flows)
+    right = np.array(classifier.classes)[found.probabilities.argmax(axis=1)] == names[known]
+    return [
+        {
+            "unknown_below": limit,
+            "unknown": float((found.familiarity < limit).mean()),
+            "named_right": float((right & (found.familiarity >= limit)).mean()),
+            "named_wrong": float((~right & (found.familiarity >= limit)).mean()),
+        }
+        for limit in LIMITS
+    ]

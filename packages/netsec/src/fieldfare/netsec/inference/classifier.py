@@ -3,6 +3,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -11,16 +12,27 @@ from torch import nn
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device
-from fieldfare.common.weights import ModelCard, from_pretrained
+from fieldfare.common.weights import (
+    ModelCard,
+    build_network,
+    from_pretrained,
+    load_part,
+    locate,
+)
 
 from ..capture import FlowBatch, Kept
+from ..data.flow_rows import take
 from ..data.masking import FIELDS, mask
 from ..networks.architectures import TASK, Architecture, FlowNetwork, Inputs, architecture
-from .calibration import softmax
+from .calibration import log_softmax, softmax
+from .evidence import PART, Evidence, Judged
 
 BATCH = {"cpu": 16, "cuda": 64}
 """Flows that the network sees at a time; few on a CPU, for its cache. Not an option: what a flow
 gets would depend on it in its last digits."""
+
+SECOND = "second"
+"""Part of a model file that holds the tensors of a second network."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class ClassifierConfig:
         directed: it was trained on flows of one direction.
         decapsulated: it was trained on flows within tunnels.
         names_bare: it was trained on flows without payload (`flow_rows.is_bare`) and may name them.
+        second: the same of a second network, whose tensors are the file's part `SECOND`.
 
     Raises:
         ValueError: unknown fields, or a temperature that is not positive.
@@ -51,6 +64,7 @@ class ClassifierConfig:
     directed: bool = False
     decapsulated: bool = False
     names_bare: bool = False
+    second: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if unknown := {*self.hidden, *self.optional} - set(FIELDS):
@@ -74,13 +88,18 @@ class Classified:
     """Of N flows and C classes.
 
     Attributes:
-        logits: (N, C) float32.
+        logits: (N, C) float32, of the first network.
         probabilities: (N, C) float64, calibrated.
-        embeddings: (N, E) float32.
+        networks: (N, C) float64, of the networks alone, the port hidden from them.
+        familiarity: (N,) float64, share of known validation flows that look as strange; NaN of a
+            model without evidence.
+        embeddings: (N, E) float32, of the first network.
     """
 
     logits: np.ndarray
     probabilities: np.ndarray
+    networks: np.ndarray
+    familiarity: np.ndarray
     embeddings: np.ndarray
 
 
@@ -93,6 +112,9 @@ class FlowClassifier:
         name: of the model.
         show: fields of `config.optional` that are not hidden.
         device: `auto`, `cpu` or `cuda`.
+        evidence: what is known besides the network; not used where fields are shown, as it was
+            fitted with them hidden.
+        second: a network that is asked where the first is unsure; only with evidence.
 
     Raises:
         InputError: fields to show that the network has not seen in training, or no classes.
@@ -106,6 +128,8 @@ class FlowClassifier:
         *,
         show: Collection[str] = (),
         device: str = "cpu",
+        evidence: Evidence | None = None,
+        second: "FlowClassifier | None" = None,
     ) -> None:
         if config.classes is None:
             raise InputError(f"{name}: is only pre-trained; fine-tune it with net-traffic train")
@@ -121,21 +145,76 @@ class FlowClassifier:
         self.config, self.name = config, name
         self.classes = config.classes
         self.hidden = tuple(field for field in config.hidden if field not in show)
+        self.evidence = None if show else evidence
+        self.second = second if self.evidence else None
 
     @property
     def kept(self) -> Kept:
         """What must be kept of packets, for `capture.FlowOptions(**classifier.kept)`."""
-        return self.architecture.kept(self.network_config)
+        own = self.architecture.kept(self.network_config)
+        if self.second is None:
+            return own
+        return most_kept(own, self.second.kept)
+
+    @property
+    def unknown_below(self) -> float | None:
+        """Familiarity below which flows are called unknown unless told otherwise."""
+        return self.evidence.unknown_below if self.evidence else None
+
+    def parameters(self) -> int:
+        """Of its network, or of both."""
+        own = sum(parameter.numel() for parameter in self.network.parameters())
+        return own + (self.second.parameters() if self.second else 0)
 
     def classify(self, flows: FlowBatch) -> Classified:
         """Logits, probabilities and embeddings, in the order of the flows."""
         inputs = self.architecture.read(mask(flows, self.hidden), self.network_config)
         logits, embeddings = run(self.network, inputs, len(self.classes))
-        return Classified(logits, softmax(logits / self.config.temperature), embeddings)
+        if self.evidence is None:
+            probabilities = softmax(logits / self.config.temperature)
+            nothing = np.full(len(flows), np.nan)
+            return Classified(logits, probabilities, softmax(logits), nothing, embeddings)
+        logs = log_softmax(logits / self.config.temperature)
+        judged = self.evidence.judge(flows, [logs], [embeddings])
+        if self.second is not None:
+            unsure = np.flatnonzero(judged.familiarity < self.evidence.window)
+            self._ask_second(take(flows, unsure), unsure, logs, embeddings, judged)
+        return Classified(
+            logits, judged.probabilities, judged.networks, judged.familiarity, embeddings
+        )
+
+    def _ask_second(
+        self,
+        flows: FlowBatch,
+        rows: np.ndarray,
+        logs: np.ndarray,
+        embeddings: np.ndarray,
+        judged: Judged,
+    ) -> None:
+        """Judge some flows by both networks, in place."""
+        if self.evidence is None or self.second is None or not len(rows):
+            return
+        other = self.second.classify(flows)
+        found = self.evidence.judge(
+            flows,
+            [logs[rows], log_softmax(other.logits / self.second.config.temperature)],
+            [embeddings[rows], other.embeddings],
+        )
+        for name in ("probabilities", "networks", "familiarity"):
+            getattr(judged, name)[rows] = getattr(found, name)
 
     def __call__(self, flows: FlowBatch) -> np.ndarray:
         """(N, C) probabilities."""
         return self.classify(flows).probabilities
+
+
+def most_kept(one: Kept, other: Kept) -> Kept:
+    """What serves both."""
+    return Kept(
+        keep_packets=max(one["keep_packets"], other["keep_packets"]),
+        keep_header=max(one["keep_header"], other["keep_header"]),
+        keep_payload=max(one["keep_payload"], other["keep_payload"]),
+    )
 
 
 @torch.inference_mode()
@@ -168,17 +247,51 @@ def load_classifier(
     """A packaged model by name or a model file by path.
 
     Raises:
-        InputError: no such model, one of another task, or one that is only pre-trained.
+        InputError: no such model, one of another task, one that is only pre-trained, or one whose
+            evidence or second network is damaged.
     """
-
-    def build(values: dict[str, Any]) -> nn.Module:
-        config = ClassifierConfig.from_card(values)
-        kind = architecture(config.architecture)
-        network = kind.read_config(config.network)
-        if config.classes is None:
-            return kind.pretraining(network)
-        return kind.classifier(network, len(config.classes))
-
-    network, card = from_pretrained(name_or_path, TASK, build)
+    network, card = from_pretrained(name_or_path, TASK, _build)
+    path = locate(name_or_path, TASK)
     config = ClassifierConfig.from_card(card.config)
-    return FlowClassifier(network, config, card.name, show=show, device=device), card
+    evidence = read_evidence(path)
+    second = None
+    if config.second is not None and evidence is not None:
+        second = _load_second(path, config.second, card.name, device)
+    classifier = FlowClassifier(
+        network, config, card.name, show=show, device=device, evidence=evidence, second=second
+    )
+    return classifier, card
+
+
+def _build(values: dict[str, Any]) -> nn.Module:
+    config = ClassifierConfig.from_card(values)
+    kind = architecture(config.architecture)
+    network = kind.read_config(config.network)
+    if config.classes is None:
+        return kind.pretraining(network)
+    return kind.classifier(network, len(config.classes))
+
+
+def _load_second(path: Path, values: dict[str, Any], name: str, device: str) -> FlowClassifier:
+    """The network that a file keeps besides its first."""
+    try:
+        config = ClassifierConfig.from_card(values)
+        network = build_network(_build, values, load_part(path, SECOND), path)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its card describes no usable second network: {error}") from None
+    return FlowClassifier(network, config, name, device=device)
+
+
+def read_evidence(path: Path) -> Evidence | None:
+    """What a model file keeps besides its networks; None where it keeps nothing.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    tensors = load_part(path, PART)
+    if not tensors:
+        return None
+    try:
+        return Evidence.from_tensors(tensors)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None

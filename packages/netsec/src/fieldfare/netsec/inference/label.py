@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From flows to tables of labelled flows, as they end.
 
-classifier, _ = load_classifier("netmamba_small")
+classifier, _ = load_classifier("traffic_pair")
 flows = read_flows("capture.pcapng", options=FlowOptions(**classifier.kept))
 counts = write_labels(classifier, flows, Path("flows.parquet"))
 """
@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from fieldfare.common.errors import InputError
+
 from ..capture import FlowBatch, to_table
 from ..capture.arrow import number_array, text_array, vector_array
 from ..data.flow_files import LABEL_SCHEMA, UNKNOWN, flow_schema, open_table
 from ..data.flow_rows import first_packets_only, is_bare, regroup, take
-from .calibration import is_unknown, softmax
 from .classifier import FlowClassifier
 
 GROUP = 1024
@@ -36,7 +37,7 @@ class LabelSettings:
     """How flows are labelled.
 
     Attributes:
-        unknown_below: flows of less confidence are `UNKNOWN`; None or 0: none are.
+        unknown_below: flows of less familiarity are `UNKNOWN`; None: as the model says; 0: none.
         first_packets: the model sees no more of a flow; None: all that it reads.
         embeddings: also give the model's vector of each flow.
         statistics, sizes: see `flow_files.flow_schema`.
@@ -64,8 +65,13 @@ def label_flows(
     """Flows as a table with labels.
 
     A flow that carries nothing an application sent is `UNKNOWN` with probability 0, unless the
-    model was trained on such flows.
+    model was trained on such flows. Familiarity is null for a model without evidence.
+
+    Raises:
+        InputError: familiarity asked for from such a model.
     """
+    check_familiarity(classifier, settings.unknown_below)
+    below = classifier.unknown_below if settings.unknown_below is None else settings.unknown_below
     whole = flows
     flows = first_packets_only(flows, classifier.kept["keep_packets"])
     named = np.ones(len(flows), bool) if classifier.config.names_bare else ~is_bare(flows)
@@ -74,27 +80,47 @@ def label_flows(
     seen = np.flatnonzero(named | settings.embeddings)
     found = classifier.classify(take(flows, seen))
     names = np.full(len(flows), UNKNOWN, object)
-    probability, confidence = np.zeros(len(flows)), np.zeros(len(flows))
+    probability, confidence, familiarity = np.zeros((3, len(flows)))
     if len(seen):
         best = found.probabilities.argmax(axis=1)
         rows = np.arange(len(seen))
         names[seen] = np.array(classifier.classes, object)[best]
-        if settings.unknown_below:
-            names[seen[is_unknown(found.probabilities, settings.unknown_below)]] = UNKNOWN
-        probability[seen] = softmax(found.logits)[rows, best].round(DIGITS)
+        if below:
+            names[seen[found.familiarity < below]] = UNKNOWN
+        probability[seen] = found.networks[rows, best].round(DIGITS)
         confidence[seen] = found.probabilities[rows, best].round(DIGITS)
+        familiarity[seen] = found.familiarity.round(DIGITS)
         names[~named] = UNKNOWN
-        probability[~named] = confidence[~named] = 0.0
+        probability[~named] = confidence[~named] = familiarity[~named] = 0.0
+    share = np.zeros(len(flows)) if classifier.evidence is None else confidence - probability
     columns = [
         text_array(names.tolist()),
         number_array(probability),
         number_array(confidence),
+        number_array(share.round(DIGITS)),
+        _familiarity_array(familiarity, classifier),
         text_array([classifier.name] * len(flows)),
     ]
     if settings.embeddings:
         columns.append(vector_array(found.embeddings))
     table = to_table(whole, settings.sizes)
     return pa.Table.from_arrays([*table.columns, *columns], schema=settings.schema)
+
+
+def check_familiarity(classifier: FlowClassifier, unknown_below: float | None) -> None:
+    """Raise InputError where familiarity is asked for from a model without evidence."""
+    if unknown_below and classifier.evidence is None:
+        raise InputError(
+            f"{classifier.name}: knows no familiarity of flows, so none can be unknown below "
+            f"{unknown_below:g}; train it with a split val, and show it no hidden fields"
+        )
+
+
+def _familiarity_array(familiarity: np.ndarray, classifier: FlowClassifier) -> pa.Array:
+    """Nulls where the model has no evidence."""
+    if classifier.evidence is None:
+        return pa.nulls(len(familiarity), pa.float64())
+    return number_array(familiarity)
 
 
 def label_stream(
@@ -121,6 +147,7 @@ def write_labels(
     *,
     at_once: bool = False,
     also: Callable[[pa.Table], None] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, int]:
     """Write flows with their labels as they end.
 
@@ -128,6 +155,7 @@ def write_labels(
         path: see `flow_files.open_table`.
         at_once: see `label_stream`.
         also: is shown each table, once it is written.
+        check: is called before the file is there; if it raises, there will be none.
 
     Returns:
         Flows of each label that there is, most first.
@@ -139,4 +167,6 @@ def write_labels(
             writer.write(table)
             if also is not None:
                 also(table)
+        if check is not None:
+            check()
     return {label: count for label, count in counted.most_common() if count}

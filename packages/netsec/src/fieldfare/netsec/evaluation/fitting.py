@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fit a model's evidence: ports and embeddings on training flows, all else on validation flows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fieldfare.common.trust.familiar import Familiar, familiar
+
+from ..data.dataset import LabelledFlows
+from ..inference.calibration import fit_temperature, log_softmax, softmax
+from ..inference.classifier import FlowClassifier
+from ..inference.evidence import Evidence, Stage, signs
+from ..inference.ports import PortTable, count_ports, is_icmp
+from .scores import score
+
+UNKNOWN = 0.08
+"""Share of known validation flows that is called unknown."""
+
+WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
+"""Of the port, of which one is chosen."""
+
+MISPLACED = 0.1
+"""Share of flows at the port of another class that the weight is chosen for: without any, a port
+outweighs bytes that say plainly what a flow is."""
+
+WINDOWS = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Shares of known flows that the second network sees, of which one is chosen."""
+
+_ARRAYS = ("scale", "means", "directions", "variances")
+
+LEAST = 20
+"""Flows of validation, below which nothing is fitted."""
+
+
+def fit_evidence(
+    members: Sequence[FlowClassifier], train: LabelledFlows, val: LabelledFlows
+) -> Evidence:
+    """Fit what a model file keeps beside one network, or beside two.
+
+    Args:
+        members: networks without evidence, of the same classes as the data.
+        train: flows they were trained on.
+        val: flows they were not trained on, of other captures.
+
+    Raises:
+        ValueError: other classes, or too few flows.
+    """
+    if any(member.classes != train.classes for member in members):
+        raise ValueError("the flows must be of just the classes of the networks")
+    if min(len(train), free_flows(val)) < LEAST:
+        raise ValueError(f"needs {LEAST} flows or more to train and to validate")
+    ports = count_ports(train.flows, train.label, train.capture, len(train.classes))
+    known = tuple(_familiar(member, train) for member in members)
+    found = [member.classify(val.flows) for member in members]
+    logs = [
+        log_softmax(one.logits / m.config.temperature)
+        for one, m in zip(found, members, strict=True)
+    ]
+    embeddings = [one.embeddings for one in found]
+    stages = tuple(
+        _stage(ports, known[:count], val, logs[:count], embeddings[:count])
+        for count in range(1, len(members) + 1)
+    )
+    evidence = Evidence(ports, known, stages, 0.0, UNKNOWN)
+    if len(members) == 1:
+        return evidence
+    return Evidence(ports, known, stages, _window(evidence, val, logs, embeddings), UNKNOWN)
+
+
+def free_flows(flows: LabelledFlows) -> int:
+    """How many there are whose protocol alone does not tell their class."""
+    return int((~is_icmp(flows.flows)).sum())
+
+
+def _familiar(member: FlowClassifier, train: LabelledFlows) -> Familiar:
+    """Of the embeddings of each class."""
+    embeddings = member.classify(train.flows).embeddings.astype(np.float64)
+    found = familiar(
+        {
+            name: embeddings[train.label == number]
+            for number, name in enumerate(train.classes)
+            if (train.label == number).any()
+        }
+    )
+    # As a file holds them, so that what is fitted next is fitted to what will be read.
+    stored = {name: getattr(found, name).astype(np.float32).astype(float) for name in _ARRAYS}
+    return replace(found, **stored)
+
+
+def _stage(
+    ports: PortTable,
+    known: Sequence[Familiar],
+    val: LabelledFlows,
+    logs: Sequence[np.ndarray],
+    embeddings: Sequence[np.ndarray],
+) -> Stage:
+    """The weight by likelihood, the temperature, and how familiar known flows look."""
+    evidence, mean = ports(val.flows), np.mean(logs, axis=0)
+    rule, free = ports.rule(val.flows), ~ports.decides(val.flows)
+    misplaced = np.random.default_rng(0).permutation(evidence[free])
+
+    def loss(weight: float) -> tuple[float, float]:
+        temperature = fit_temperature(mean + weight * evidence, val.label)
+        own, other = (
+            _surprise((mean[free] + weight * said) / temperature, val.label[free])
+            for said in (evidence[free], misplaced)
+        )
+        return (1 - MISPLACED) * own + MISPLACED * other, weight
+
+    _, weight = min(loss(weight) for weight in WEIGHTS)
+    summed = mean + weight * evidence
+    temperature = fit_temperature(summed, val.label)
+    found = signs(softmax(summed / temperature + rule), evidence, known, embeddings)[free]
+    centre, spread = found.mean(axis=0), found.std(axis=0) + 1e-6
+    stage = Stage(weight, temperature, centre, spread, np.empty(0))
+    return Stage(weight, temperature, centre, spread, np.sort(stage.sums(found)))
+
+
+def _surprise(logits: np.ndarray, label: np.ndarray) -> float:
+    """Mean negative log-likelihood."""
+    return -float(log_softmax(logits)[np.arange(len(label)), label].mean())
+
+
+def _window(
+    evidence: Evidence,
+    val: LabelledFlows,
+    logs: Sequence[np.ndarray],
+    embeddings: Sequence[np.ndarray],
+) -> float:
+    """The smallest of `WINDOWS` that costs no macro-F1 and no accuracy on val."""
+    first = evidence.judge(val.flows, logs[:1], embeddings[:1])
+    both = evidence.judge(val.flows, logs, embeddings)
+    whole = score(val.label, both.probabilities, val.classes)
+    for window in WINDOWS:
+        passed = first.familiarity < window
+        mixed = np.where(passed[:, None], both.probabilities, first.probabilities)
+        part = score(val.label, mixed, val.classes)
+        if part.macro_f1 >= whole.macro_f1 and part.accuracy >= whole.accuracy:
+            return window
+    return 1.0
