@@ -1,144 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packaged precoder against WMMSE run to the same sum rate, refinement, and growth with size.
+"""Rate against microseconds of every precoder, one thread, i.i.d. channels in one call.
 
-    python benchmarks/wireless/precoding_speed.py [--count 256] [--repeats 5]
+    python benchmarks/wireless/precoding_speed.py [--count 256] [--repeats 5] [--growth]
 
-One thread, batched, i.i.d. channels. WMMSE to the same rate: from RZF, the fewest iterations whose
-mean sum rate reaches that of the network, all channels running as long. Refinement: the fewest
-steps from the network's point that reach the sum rate of WMMSE run to a relative change of 1e-6,
-and its share of that WMMSE's time.
+Processor time of the least of some calls, per channel, so that other work on the machine matters
+little; rates as mean sum rates over that of WMMSE (from RZF, relative change 1e-6). "icgnn" is the
+default: the network from everyone and from greedy selection; "network" is its one pass from
+everyone, "+ n" with n WMMSE steps behind the layers. The slot is 69 precoders of one call against
+500 us, in wall time, p50 and p99.
 """
 
 import argparse
+import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fieldfare.common.console import table
-from fieldfare.common.runtime import set_threads
 from fieldfare.wireless.channels.rayleigh import rayleigh
+from fieldfare.wireless.evaluation.tables import table as csv_table
 from fieldfare.wireless.evaluation.timing import wall_seconds
-from fieldfare.wireless.networks.refine import refine
+from fieldfare.wireless.networks.kernels.channels import Channels, Compiled, compile_network
+from fieldfare.wireless.networks.models import load_precoder_network
 from fieldfare.wireless.precoding.learned import load_precoder
-from fieldfare.wireless.signals.linear import rzf
-from fieldfare.wireless.signals.rates import sum_rate
-from fieldfare.wireless.signals.wmmse import wmmse
+from fieldfare.wireless.precoding.methods import baseline, exact_rate
 
-SIZES = ((8, 8), (16, 16), (12, 16), (16, 32))
-GROWTH = ((4, 16), (8, 32), (16, 64), (32, 128), (64, 256))
+SIZES = ((8, 8), (12, 12), (16, 16), (16, 32))
+GROWTH = ((4, 16), (8, 32), (16, 64), (32, 128), (48, 192), (64, 256))
+SLOT = ((8, 8), (8, 32))
 SNRS_DB = (0, 10, 20)
-MOST_STEPS = 20
 
 
-def seconds(call, repeats: int) -> float:
-    """Median of wall times."""
-    return float(np.median(wall_seconds(call, repeats)))
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """Least processor time of a call."""
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return min(times)
 
 
-def run_wmmse(H: Tensor, power: Tensor, iterations: int) -> Tensor:
-    """W after a fixed number of iterations."""
-    return wmmse(H, power, 1.0, tolerance=-1.0, max_iterations=iterations).W
+def methods(model: str, network: Compiled) -> dict[str, Callable[..., Tensor]]:
+    """By name: (H, power, noise_power) to W."""
+
+    def one_pass(steps: int, H: Tensor, power: Tensor, noise: Tensor) -> Tensor:
+        return Channels(H, power, noise).network(network, steps=steps, select=False).W
+
+    def through(precoder: Callable[..., object], H: Tensor, *levels: Tensor) -> Tensor:
+        return precoder(H, *levels, None).W  # type: ignore[attr-defined,no-any-return]
+
+    named = {name: baseline(name) for name in ("mrt", "rzf", "greedy", "wmmse")}
+    named["icgnn"] = load_precoder(model)
+    found: dict[str, Callable[..., Tensor]] = {
+        name: partial(through, precoder) for name, precoder in named.items()
+    }
+    return found | {"network": partial(one_pass, 0), "network + 4": partial(one_pass, 4)}
 
 
-def iterations_for(H: Tensor, power: Tensor, goal: float) -> int | None:
-    """Fewest iterations whose mean sum rate reaches the goal, or None."""
-
-    def reached(count: int) -> bool:
-        return float(sum_rate(H, run_wmmse(H, power, count), 1.0).mean()) >= goal
-
-    high = 1
-    while not reached(high):
-        high *= 2
-        if high > 1000:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
+def measure(size: tuple[int, int], snr_db: float, count: int, repeats: int, calls) -> list[dict]:
+    """Rows of one size and SNR."""
+    H = rayleigh((count, *size), torch.Generator().manual_seed(0))
+    one = H.real.new_ones(count)
+    power = one * 10 ** (snr_db / 10)
+    rates = {
+        name: float(exact_rate(H, call(H, power, one), one).sum(-1).mean())
+        for name, call in calls.items()
+    }
+    return [
+        {
+            "users": size[0],
+            "antennas": size[1],
+            "snr_db": snr_db,
+            "method": name,
+            "us": 1e6 * seconds(partial(call, H, power, one), repeats) / count,
+            "over_wmmse": rates[name] / rates["wmmse"],
+        }
+        for name, call in calls.items()
+    ]
 
 
 def main() -> None:
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="icgnn_precoder")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--growth", action="store_true", help="also up to 64 users, 256 antennas")
+    parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    set_threads()
-    precoder = load_precoder(options.model)
-    generator = torch.Generator().manual_seed(0)
-    rows, refined = [], []
-    for users, antennas in SIZES:
-        H = rayleigh((options.count, users, antennas), generator)
-        one = H.real.new_ones(len(H))
-        for snr in SNRS_DB:
-            power = one * 10 ** (snr / 10)
-            call = partial(precoder, H, power, one, None)
-            goal = float(sum_rate(H, call().W, 1.0).mean())
-            ours = seconds(call, options.repeats)
-            count = iterations_for(H, power, goal)
-            theirs = None
-            if count is not None:
-                theirs = seconds(partial(run_wmmse, H, power, count), options.repeats)
-            rows.append(
-                {
-                    "users": users,
-                    "antennas": antennas,
-                    "snr_db": snr,
-                    "icgnn_us": 1e6 * ours / len(H),
-                    "rzf_us": 1e6 * seconds(partial(rzf, H, power, 1.0), options.repeats) / len(H),
-                    "wmmse_iterations": count,
-                    "wmmse_us": None if theirs is None else 1e6 * theirs / len(H),
-                    "times": None if theirs is None else theirs / ours,
-                }
-            )
-            refined.append(refinement(H, power, precoder, options.repeats) | {"snr_db": snr})
-    print("WMMSE to the network's sum rate (None: not within 1000 iterations), per channel")
+    calls = methods(options.model, compile_network(load_precoder_network(options.model)[0]))
+    rows = [
+        row
+        for size in SIZES
+        for snr in SNRS_DB
+        for row in measure(size, snr, options.count, options.repeats, calls)
+    ]
     print(table(rows))
-    print("\nRefinement to the sum rate of WMMSE (1e-6)")
-    print(table(refined))
-    print("\nGrowth at 10 dB, per channel")
-    print(table([growth(size, precoder, options.repeats, generator) for size in GROWTH]))
+    if options.growth:
+        grown = [row for size in GROWTH for row in measure(size, 10, 32, options.repeats, calls)]
+        print("\nGrowth at 10 dB, 32 channels a call")
+        print(table(grown))
+        rows += grown
+    print("\n69 precoders in one call, 10 dB, wall time against 500 us")
+    print(table([slot(size, name, call) for size in SLOT for name, call in calls.items()]))
+    if options.csv:
+        options.csv.write_text(csv_table(rows))
 
 
-def refinement(H: Tensor, power: Tensor, precoder, repeats: int) -> dict:
-    """Steps, ratio and time of the first refinement that reaches WMMSE."""
-    one = H.real.new_ones(len(H))
-    whole = partial(wmmse, H, power, 1.0)
-    goal = float(sum_rate(H, whole().W, 1.0).mean())
-    for steps in range(MOST_STEPS + 1):
-
-        def call(steps: int = steps) -> Tensor:
-            return refine(H, precoder(H, power, one, None).W, power, 1.0, steps=steps)
-
-        ratio = float(sum_rate(H, call(), 1.0).mean()) / goal
-        if ratio >= 1:
-            break
+def slot(size: tuple[int, int], name: str, call: Callable[..., Tensor]) -> dict:
+    """One line of the slot's table."""
+    H = rayleigh((69, *size), torch.Generator().manual_seed(1))
+    one = H.real.new_ones(69)
+    call(H, 10 * one, one)
+    times = 1e6 * np.asarray(wall_seconds(partial(call, H, 10 * one, one), 200))
     return {
-        "users": H.shape[-2],
-        "antennas": H.shape[-1],
-        "steps": steps,
-        "ratio_wmmse": ratio,
-        "share_of_its_time": seconds(call, repeats) / seconds(whole, max(2, repeats // 2)),
-    }
-
-
-def growth(size: tuple[int, int], precoder, repeats: int, generator: torch.Generator) -> dict:
-    """Times of one size, in batches of 32."""
-    users, antennas = size
-    H = rayleigh((32, users, antennas), generator)
-    one = H.real.new_ones(len(H))
-    power = 10 * one
-    calls = {
-        "rzf_us": partial(rzf, H, power, 1.0),
-        "icgnn_us": partial(precoder, H, power, one, None),
-        "wmmse_us": partial(wmmse, H, power, 1.0),
-    }
-    return {"users": users, "antennas": antennas} | {
-        name: 1e6 * seconds(call, repeats) / len(H) for name, call in calls.items()
+        "users": size[0],
+        "antennas": size[1],
+        "method": name,
+        "p50_us": float(np.percentile(times, 50)),
+        "p99_us": float(np.percentile(times, 99)),
     }
 
 

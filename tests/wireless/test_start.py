@@ -14,6 +14,9 @@ UNNEEDED = [
     *("onnx", "onnxruntime", "PIL", "jinja2"),
 ]
 
+COMPILED = {"numba", "scipy"}
+"""What compiled loops bring; the second is imported by the first."""
+
 
 def loaded(module: str, *arguments: object) -> list[str]:
     """Which of these modules a command has loaded when it ends."""
@@ -53,7 +56,8 @@ def network(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("method", ["icgnn", "rzf", "wmmse", "zf-wf"])
 def test_precoding_loads_no_more_than_it_runs(channels: Path, method: str, tmp_path: Path) -> None:
     module, target = "fieldfare.wireless.precoding.cli", tmp_path / "w.npz"
-    assert not loaded(module, "infer", channels, "-o", target, "--method", method)
+    found = loaded(module, "infer", channels, "-o", target, "--method", method)
+    assert set(found) <= COMPILED
     assert target.exists()
 
 
@@ -72,5 +76,5 @@ def test_drawing_and_describing_load_no_more_than_they_run(tmp_path: Path) -> No
 
 def test_comparing_loads_no_pictures_unless_they_are_drawn(channels: Path, tmp_path: Path) -> None:
     arguments = ("fieldfare.wireless.precoding.cli", "eval", channels, "--method", "rzf")
-    assert not loaded(*arguments)
+    assert set(loaded(*arguments)) <= COMPILED
     assert "matplotlib" in loaded(*arguments, "-o", tmp_path / "report")

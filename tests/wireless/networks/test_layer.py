@@ -3,36 +3,31 @@
 
 import torch
 
-from fieldfare.wireless.networks.layer import EdgeLayer, SetLayer
+from fieldfare.wireless.networks.layer import SetLayer, UserLayer, pool_all, pool_of
 
 
-def complete(users: int) -> torch.Tensor:
-    receiver, sender = torch.ones(users, users).fill_diagonal_(0).nonzero(as_tuple=True)
-    return torch.stack([sender, receiver])
-
-
-def test_complete_graphs_of_one_size_equal_the_dense_path() -> None:
+def test_cells_of_any_sizes_pool_as_cells_of_one_size() -> None:
     torch.manual_seed(0)
-    layer = EdgeLayer(8, 6, 5, 3).double()
-    h, x = torch.randn(4, 7, 8).double(), torch.randn(4, 7, 5).double()
-    e = torch.randn(4, 7, 7, 3).double()
-    dense = layer.dense(h, x, e)
-    sender, receiver = complete(7)
-    for index in range(4):
-        edges = torch.stack([sender, receiver])
-        graph = layer(h[index], x[index], edges, e[index, receiver, sender])
-        torch.testing.assert_close(graph, dense[index], rtol=0, atol=1e-6)
+    layer = UserLayer(8, 5, first=False).double()
+    torch.nn.init.normal_(layer.head.weight)
+    x, h = torch.randn(4, 7, 5).double(), torch.randn(4, 7, 8).double()
+    served = (torch.rand(4, 7, 1) < 0.6).double()
+    state, correction = layer(x, h, served, pool_all)
+    for sizes in ([7, 7, 7, 7], [7, 14, 7]):
+        pool = pool_of(sizes)
+        found, corrected = layer(x.flatten(0, 1), h.flatten(0, 1), served.flatten(0, 1), pool)
+        same = [index for index, size in enumerate(sizes) if size == 7]
+        for cell in (0, len(same) - 1):
+            place = slice(7 * cell, 7 * cell + 7) if len(sizes) == 4 else slice(0, 7)
+            wanted = cell if len(sizes) == 4 else 0
+            torch.testing.assert_close(found[place], state[wanted])
+            torch.testing.assert_close(corrected[place], correction[wanted])
 
 
-def test_a_user_alone_receives_nothing() -> None:
-    torch.manual_seed(0)
-    layer = EdgeLayer(8, 6, 5, 3)
-    h, x, e = torch.randn(2, 1, 8), torch.randn(2, 1, 5), torch.randn(2, 1, 1, 3)
-    dense = layer.dense(h, x, e)
-    expected = layer.nodes(h, x, torch.zeros(2, 1, 12))
-    torch.testing.assert_close(dense, expected)
-    graph = layer(h[0], x[0], torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 3))
-    torch.testing.assert_close(graph, expected[0])
+def test_untrained_a_layer_corrects_nothing() -> None:
+    layer = UserLayer(8, 5, first=True)
+    _, correction = layer(torch.randn(2, 3, 5), None, torch.ones(2, 3, 1), pool_all)
+    assert (correction == 0).all()
 
 
 def test_grids_with_gaps_equal_the_ragged_path() -> None:

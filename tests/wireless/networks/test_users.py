@@ -41,7 +41,7 @@ def exact(H: Tensor, W: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-def test_it_is_never_below_rzf_nor_below_most_of_greedy_selection(
+def test_it_is_never_below_rzf_nor_below_greedy_selection(
     precoder: Precoder, size: tuple[int, int], dtype: torch.dtype
 ) -> None:
     H = channel(32, *size, dtype=dtype)
@@ -52,7 +52,7 @@ def test_it_is_never_below_rzf_nor_below_most_of_greedy_selection(
         assert W.dtype == dtype
         assert (exact(H, W) >= exact(H, safe) * (1 - 1e-6)).all()
         greedy = baseline("greedy")(H, power, noise, None).W
-        assert exact(H, W).mean() >= 0.99 * exact(H, greedy).mean()
+        assert (exact(H, W) >= exact(H, greedy) * (1 - 1e-6)).all()
         assert (squared_magnitude(W).sum((-2, -1)) <= power * (1 + 2e-6)).all()
 
 
@@ -62,7 +62,17 @@ def test_channels_of_low_rank_are_served(precoder: Precoder) -> None:
         power, noise = levels(H, snr)
         W = precoder(H, power, noise, None).W
         greedy = baseline("greedy")(H, power, noise, None).W
-        assert exact(H, W).mean() >= 0.99 * exact(H, greedy).mean()
+        assert (exact(H, W) >= exact(H, greedy) * (1 - 1e-6)).all()
+
+
+def test_users_at_one_place_are_selected(precoder: Precoder) -> None:
+    H = channel(16, 6, 8)
+    H[:, 1], H[:, 4] = 1j * H[:, 0], 0.5 * H[:, 3]
+    for snr in SNRS_DB:
+        power, noise = levels(H, snr)
+        W = precoder(H, power, noise, None).W
+        greedy = baseline("greedy")(H, power, noise, None).W
+        assert (exact(H, W) >= exact(H, greedy) * (1 - 1e-6)).all()
 
 
 @pytest.mark.parametrize("size", [(6, 3), (8, 8)])
@@ -97,7 +107,7 @@ def test_untrained_it_selects_users_too() -> None:
     power, noise = levels(H, 30)
     W, _ = precode_users(IcgnnPrecoder(), H, power, noise)
     greedy = baseline("greedy")(H, power, noise, None).W
-    torch.testing.assert_close(exact(H, W), exact(H, greedy))
+    assert (exact(H, W) >= exact(H, greedy) * (1 - 1e-6)).all()
     bare = precode_users(IcgnnPrecoder(), H, power, noise, guard=False)
     assert not bare.guarded.any()
 
@@ -114,3 +124,19 @@ def test_the_real_twin_keeps_power_and_rate(precoder: Precoder, size: tuple[int,
         assert (squared_magnitude(W).sum((-2, -1)) <= power * (1 + 2e-6)).all()
         wanted = precoder(H, power, noise, None).W
         assert exact(H, W).mean() >= 0.97 * exact(H, wanted).mean()
+
+
+def test_without_selection_it_is_faster_not_better_and_still_guarded() -> None:
+    H = channel(16, 12, 4)
+    quick = load_precoder("icgnn_precoder", select=False)
+    for snr in SNRS_DB:
+        power, noise = levels(H, snr)
+        W = quick(H, power, noise, None).W
+        both = load_precoder("icgnn_precoder")(H, power, noise, None).W
+        safe = rzf(H.to(torch.complex128), power, noise)
+        assert (exact(H, W) >= exact(H, safe) * (1 - 1e-6)).all()
+        assert (exact(H, both) >= exact(H, W) * (1 - 1e-6)).all()
+        whole = precode_users(
+            load_precoder_network("icgnn_precoder")[0], H, power, noise, select=False
+        )
+        torch.testing.assert_close(exact(H, whole.W), exact(H, W), rtol=1e-3, atol=0)

@@ -21,6 +21,7 @@ from fieldfare.common.weights import locate
 from . import __version__
 from .channels.arrays import write_arrays
 from .channels.files import check_name
+from .networks.kernels import notice
 from .options import LEARNED, InferOptions
 
 LEAST_S, MOST_S = 0.2, 1.0
@@ -75,6 +76,7 @@ def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> 
         InputError: a file that is none, an output that may not be written, no such model.
         SystemExit: some of many failed.
     """
+    notice.quiet = options.quiet
     if len(inputs) > 1 or options.output.is_dir():
         outputs = {path: options.output / f"{path.stem}_{task.result}.npz" for path in inputs}
         _check_no_input(inputs, list(outputs.values()))

@@ -8,13 +8,13 @@ import click
 from fieldfare.common import console
 from fieldfare.common.console.shared import JsonOptions
 
-from .options import GenerateOptions
+from .options import ConvertOptions, GenerateOptions
 
 
 @click.group(cls=console.CommandGroup)
 @click.version_option(package_name="fieldfare-wireless")
 def main() -> None:
-    """Draw channels and cell-free networks, and describe files of them."""
+    """Draw channels and cell-free networks, describe and convert files of them."""
 
 
 @main.command()
@@ -34,3 +34,13 @@ def info(source: Path, options: JsonOptions) -> None:
     from .commands import info as work
 
     work.info(source, options)
+
+
+@main.command()
+@click.argument("source", type=console.FILE, metavar="FILE")
+@console.options(ConvertOptions)
+def convert(source: Path, options: ConvertOptions) -> None:
+    """Write channels of MATLAB, Sionna or DeepMIMO as an npz of H (B, F, K, N)."""
+    from .commands import convert as work
+
+    work.convert(source, options)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from fieldfare.common.console import SHARE, option, shared
+from fieldfare.common.console import POSITIVE, SHARE, option, shared
 
 from .. import options as both
 from ..options import CHANNELS
@@ -35,3 +35,11 @@ class GenerateOptions(both.DrawOptions, shared.WriteOptions, shared.JsonOptions)
         default=0.0,
         help="H becomes an estimate with this share of error, H_true the channel.",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(shared.WriteOptions, shared.JsonOptions):
+    """Of `convert`."""
+
+    power: float | None = option(type=POSITIVE, help="Instead of the file's.")
+    noise_power: float | None = option(type=POSITIVE, help="Instead of the file's.")

@@ -18,6 +18,8 @@ from torch import Tensor
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
+from .structures import Tree, tree_of, tree_of_hdf5
+
 Arrays = dict[str, np.ndarray]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -34,13 +36,19 @@ class ArrayFile(Mapping[str, np.ndarray]):
         path: for messages.
         readers: a function for each name.
         matlab: whether vectors are matrices of one row or column, and channels the last axis.
+        structures: a function for each name of a structure or cell.
     """
 
     def __init__(
-        self, path: Path, readers: Mapping[str, Callable[[], np.ndarray]], matlab: bool = False
+        self,
+        path: Path,
+        readers: Mapping[str, Callable[[], np.ndarray]],
+        matlab: bool = False,
+        structures: Mapping[str, Callable[[], Tree]] | None = None,
     ) -> None:
         self.path = path
         self.matlab = matlab
+        self._structures = dict(structures or {})
         self._readers = dict(readers)
         self._kept: Arrays = {}
 
@@ -66,6 +74,13 @@ class ArrayFile(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self._readers)
 
+    def structures(self) -> Iterator[tuple[str, Tree]]:
+        """Structures and cells by name, each read when it is its turn."""
+        for name, read in self._structures.items():
+            with _reading(self.path):
+                tree = read()
+            yield name, tree
+
     def replace(self, name: str, array: Any) -> None:
         """Use this array instead of the file's."""
         given = np.asarray(array)
@@ -89,6 +104,12 @@ def open_arrays(path: Path) -> ArrayFile:
         return _open_hdf5(path)
     if start.startswith(b"MATLAB 5.0"):
         return _open_matlab(path)
+    if start.startswith(b"\x93NUMPY") or start[:1] == b"\x80":
+        raise InputError(
+            f"{path}: not an npz or MATLAB file but one array, or Python objects (as DeepMIMO's"
+            " dictionaries are), which are never loaded; save plain arrays: numpy.savez('h.npz',"
+            " channel=dataset[0]['user']['channel'], noise_power=..., power=...)"
+        )
     raise InputError(
         f"{path}: not an npz or MATLAB file; write it with numpy.savez, or save in MATLAB"
     )
@@ -154,12 +175,24 @@ def _open_matlab(path: Path) -> ArrayFile:
     import scipy.io
 
     with _reading(path):
-        names = [name for name, _, _ in scipy.io.whosmat(path)]
+        kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
+
+    def load(name: str) -> Any:
+        return scipy.io.loadmat(path, variable_names=[name])[name]
 
     def reader(name: str) -> Callable[[], np.ndarray]:
-        return lambda: _python_axes(scipy.io.loadmat(path, variable_names=[name])[name])
+        return lambda: _python_axes(load(name))
 
-    return ArrayFile(path, {name: reader(name) for name in names}, matlab=True)
+    def structure(name: str) -> Callable[[], Tree]:
+        return lambda: tree_of(load(name))
+
+    nested = [name for name, kind in kinds.items() if kind in ("struct", "cell")]
+    return ArrayFile(
+        path,
+        {name: reader(name) for name in kinds},
+        matlab=True,
+        structures={name: structure(name) for name in nested},
+    )
 
 
 def _open_hdf5(path: Path) -> ArrayFile:
@@ -168,6 +201,12 @@ def _open_hdf5(path: Path) -> ArrayFile:
 
     with _reading(path), h5py.File(path) as file:
         names = [name for name in file if isinstance(file[name], h5py.Dataset)]
+        nested = [
+            name
+            for name in file
+            if not name.startswith("#")
+            and (isinstance(file[name], h5py.Group) or file[name].dtype == object)
+        ]
 
     def read(name: str) -> np.ndarray:
         with h5py.File(path) as file:
@@ -182,7 +221,19 @@ def _open_hdf5(path: Path) -> ArrayFile:
     def reader(name: str) -> Callable[[], np.ndarray]:
         return lambda: read(name)
 
-    return ArrayFile(path, {name: reader(name) for name in names}, matlab=True)
+    def structure(name: str) -> Callable[[], Tree]:
+        def read_tree() -> Tree:
+            with h5py.File(path) as file:
+                return tree_of_hdf5(file[name], file)
+
+        return read_tree
+
+    return ArrayFile(
+        path,
+        {name: reader(name) for name in names},
+        matlab=True,
+        structures={name: structure(name) for name in nested},
+    )
 
 
 def _python_axes(array: Any) -> np.ndarray:

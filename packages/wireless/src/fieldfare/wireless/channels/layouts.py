@@ -2,7 +2,8 @@
 """Channels as other tools lay them out, turned into H (B, F, K, N).
 
 Sionna: h [batch, receiver, its antenna, transmitter, its antenna, OFDM symbol, subcarrier].
-DeepMIMO: channel [user, its antenna, base station's antenna, subcarrier], one base station's users.
+DeepMIMO: channel [user, its antenna, base station's antenna, subcarrier], one base station's users;
+or the structures that it saves (`structures`).
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from fieldfare.common.errors import InputError
 
 from .arrays import ArrayFile
+from .structures import deepmimo_channel
 
 DEEPMIMO = ("channel", "channels")
 NAMES = ("H", "h", "h_freq", *DEEPMIMO)
@@ -28,7 +30,7 @@ def find_channel(file: ArrayFile) -> tuple[str, np.ndarray] | None:
     """
     name = next((name for name in NAMES if name in file), None)
     if name is None:
-        return None
+        return _from_structure(file)
     array = file[name]
     if array.ndim == 7 and not file.matlab:
         return name, _from_sionna(file.path, name, array, "tau" in file)
@@ -62,7 +64,20 @@ def _from_deepmimo(file: ArrayFile, name: str) -> np.ndarray:
     channel = file[name]
     if file.matlab:  # (its antenna, tone, user, base station's): undo what reading did
         channel = channel.transpose(2, 3, 1, 0)
-    _check_one_antenna(file.path, name, channel.shape[1])
+    return _users_of_tones(file.path, name, channel)
+
+
+def _from_structure(file: ArrayFile) -> tuple[str, np.ndarray] | None:
+    for name, tree in file.structures():
+        channel = deepmimo_channel(file.path, name, tree)
+        if channel is not None:
+            return name, _users_of_tones(file.path, name, channel)
+    return None
+
+
+def _users_of_tones(path: Path, name: str, channel: np.ndarray) -> np.ndarray:
+    """[user, its antenna, base station's antenna, subcarrier] to (F, K, N)."""
+    _check_one_antenna(path, name, channel.shape[1])
     return channel[:, 0].transpose(2, 0, 1)
 
 

@@ -8,42 +8,11 @@ load than torch itself. The parameters stay in the layers; what is here has none
 import functools
 import warnings
 
-from torch import Tensor, relu
+from torch import Tensor
 
 with warnings.catch_warnings():  # its import causes notices in torch
     warnings.simplefilter("ignore", FutureWarning)
-    from torch_geometric.data import Batch, Data
     from torch_geometric.nn import MessagePassing
-
-__all__ = ["Batch", "Data", "EdgeMessages", "SetMessages", "edge_messages", "set_messages"]
-
-
-class EdgeMessages(MessagePassing):  # type: ignore[misc]  # it ships no types
-    """Mean and maximum over each node's incoming edges of relu(receiver_k + sender_j + edge_kj)."""
-
-    def __init__(self) -> None:
-        super().__init__(aggr=["mean", "max"])
-
-    def forward(self, receiver: Tensor, sender: Tensor, edge: Tensor, edge_index: Tensor) -> Tensor:
-        """What every node receives.
-
-        Args:
-            receiver, sender: (n, F), a node's part as either end.
-            edge: (m, F).
-            edge_index: (2, m) int64, sender and receiver of every edge.
-
-        Returns:
-            (n, 2 F), zeros for a node without edges.
-        """
-        size = (len(receiver), len(receiver))
-        found: Tensor = self.propagate(
-            edge_index, receiver=receiver, sender=sender, edge=edge, size=size
-        )
-        return found
-
-    def message(self, receiver_i: Tensor, sender_j: Tensor, edge: Tensor) -> Tensor:
-        """Of every edge, (m, F)."""
-        return relu(receiver_i + sender_j + edge)
 
 
 class SetMessages(MessagePassing):  # type: ignore[misc]  # it ships no types
@@ -69,12 +38,6 @@ class SetMessages(MessagePassing):  # type: ignore[misc]  # it ships no types
     def message(self, sent_j: Tensor) -> Tensor:
         """Of every node to its set, (n, F)."""
         return sent_j
-
-
-@functools.cache
-def edge_messages() -> EdgeMessages:
-    """The one instance."""
-    return EdgeMessages()
 
 
 @functools.cache

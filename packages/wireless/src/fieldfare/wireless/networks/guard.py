@@ -20,7 +20,12 @@ class Best(NamedTuple):
 
 
 def best_of(
-    H: Tensor, candidates: Sequence[Tensor], noise_power: Level, weights: Tensor | None = None
+    H: Tensor,
+    candidates: Sequence[Tensor],
+    noise_power: Level,
+    weights: Tensor | None = None,
+    *,
+    margin: float = 0.0,
 ) -> Best:
     """Of every channel the precoder with the highest weighted sum rate.
 
@@ -30,12 +35,9 @@ def best_of(
             ones the first wins; one whose rates are not finite loses.
         noise_power: of every user.
         weights: broadcastable to (..., K).
+        margin: what a later one has to gain, relative.
     """
-    return best_of_joined(H, torch.cat(list(candidates), -1), noise_power, weights)
-
-
-def best_of_joined(H: Tensor, W: Tensor, noise_power: Level, weights: Tensor | None = None) -> Best:
-    """As `best_of`, the candidates side by side, W (..., N, C K): one product is the faster."""
+    W = torch.cat(list(candidates), -1)  # one product is the faster
     users = H.shape[-2]
     exact = H.to(torch.complex128)
     noise = expand_level(noise_power, exact, 1)
@@ -45,7 +47,7 @@ def best_of_joined(H: Tensor, W: Tensor, noise_power: Level, weights: Tensor | N
     value = _value(rates[0], weights)
     for number, (other, found) in enumerate(zip(others, rates[1:], strict=True), 1):
         reached = _value(found, weights)
-        higher = reached > value
+        higher = reached > value * (1 + margin)
         value = torch.where(higher, reached, value)
         best = Best(
             torch.where(higher[..., None, None], other, best.W),

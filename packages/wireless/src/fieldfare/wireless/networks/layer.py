@@ -9,6 +9,8 @@ without neighbours receives zeros.
 Source: the idea, Sun et al. (arXiv 2408.17252, abstract); the layer is this package's own design.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,64 +39,55 @@ class NodeUpdate(nn.Module):
         return updated
 
 
-class EdgeLayer(nn.Module):
-    """Messages along edges with features: m_kj = relu(W_a h_k + W_b h_j + W_e e_kj), j to k.
+Pool = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""States (..., width), not negative, and who is served (..., 1), 1 or 0, to mean and maximum over
+the served of each node's cell, spread to its nodes."""
 
-    `forward` takes a graph of any shape; `dense` takes complete graphs of one size, without
-    gathering or scattering, and gives the same numbers.
+
+class UserLayer(nn.Module):
+    """State and correction of every user, from its features, its state, and all users' pooled.
 
     Args:
-        width: of states.
-        messages: of messages; their number grows with the square of the nodes.
-        node_features, edge_features: of the raw inputs x and e.
+        width: of a state.
+        features: of the raw input x.
+        first: whether there is no state yet.
     """
 
-    def __init__(self, width: int, messages: int, node_features: int, edge_features: int) -> None:
+    def __init__(self, width: int, features: int, first: bool) -> None:
         super().__init__()
-        self.receiver = nn.Linear(width, messages)
-        self.sender = nn.Linear(width, messages, bias=False)
-        self.edge = nn.Linear(edge_features, messages, bias=False)
-        self.nodes = NodeUpdate(width, node_features, 2 * messages)
+        self.input = nn.Linear(features if first else features + width, width)
+        self.mix = nn.Linear(3 * width, width)
+        self.head = zero_linear(width, 2)
 
-    def forward(self, h: Tensor, x: Tensor, edge_index: Tensor, e: Tensor) -> Tensor:
-        """One step on a graph.
+    def forward(
+        self, x: Tensor, h: Tensor | None, served: Tensor, pool: Pool
+    ) -> tuple[Tensor, Tensor]:
+        """x (..., features), h (..., width) or None, to the new state and two numbers (..., 2)."""
+        new = torch.relu(self.input(x if h is None else torch.cat([x, h], -1)))
+        new = torch.relu(self.mix(torch.cat([new, *pool(new, served)], -1)))
+        return new, self.head(new)
 
-        Args:
-            h: (n, width) states; x: (n, F) raw features.
-            edge_index: (2, m) int64, sender and receiver of every edge.
-            e: (m, F_e) edge features.
 
-        Returns:
-            (n, width).
-        """
-        from .geometric import edge_messages
+def pool_all(h: Tensor, served: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells of one size: h (B, K, width)."""
+    h = h * served
+    mean = h.sum(-2, keepdim=True) / served.sum(-2, keepdim=True).clamp_min(1)
+    return mean.expand_as(h), h.amax(-2, keepdim=True).expand_as(h)
 
-        found = edge_messages()(self.receiver(h), self.sender(h), self.edge(e), edge_index)
-        new: Tensor = self.nodes(h, x, found)
-        return new
 
-    def dense(self, h: Tensor, x: Tensor, e: Tensor) -> Tensor:
-        """One step on a batch of complete graphs without self-loops.
+def pool_of(sizes: Sequence[int]) -> Pool:
+    """Cells of any sizes, one after the other: h (n, width)."""
+    cell = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
 
-        Args:
-            h: (B, K, width); x: (B, K, F).
-            e: (B, K, K, F_e); e[:, k, j] belongs to the edge from j to k.
+    def pool(h: Tensor, served: Tensor) -> tuple[Tensor, Tensor]:
+        h, members = h * served, cell.to(h.device)
+        none = h.new_zeros(len(sizes), h.shape[-1])
+        counts = none[:, :1].index_add(0, members, served)
+        mean = none.index_add(0, members, h) / counts.clamp_min(1)
+        most = none.scatter_reduce(0, members[:, None].expand_as(h), h, "amax")
+        return mean[members], most[members]
 
-        Returns:
-            (B, K, width).
-        """
-        users = h.shape[1]
-        others = 1 - torch.eye(users, dtype=h.dtype, device=h.device).unsqueeze(-1)
-        # In place: these are by far the largest tensors, and their memory is most of the time.
-        messages = self.edge(e)
-        messages += self.receiver(h).unsqueeze(2)
-        messages += self.sender(h).unsqueeze(1)
-        messages *= others
-        # Not negative, so that the diagonal's zeros change neither sum nor maximum.
-        messages = messages.relu_()
-        mean = messages.sum(2) / max(users - 1, 1)
-        new: Tensor = self.nodes(h, x, torch.cat([mean, messages.amax(2)], -1))
-        return new
+    return pool
 
 
 class SetLayer(nn.Module):

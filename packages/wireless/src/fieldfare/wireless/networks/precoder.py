@@ -1,43 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """ICGNN precoding: one network for any number of users and antennas.
 
-The network gives two shares for every user, of virtual uplink power (lambda) and of downlink
-power (p). With A = H H^H P / s2 and L = diag(lambda), the optimal linear structure in K dimensions
-is W ~ H^H (L A + I)^-1, every column scaled to its p. Equal shares are regularised zero forcing,
-and equal shares are what an untrained network gives.
+Two positive numbers of every user say all: its share of virtual uplink power, and the side power of
+its column. WMMSE is a map of these numbers to themselves. A layer takes one such step and the
+network corrects it, so that a few layers end where WMMSE needs a hundred steps, or higher: WMMSE
+stops at the local optimum that RZF leads to. Untrained, the network is WMMSE with that many steps.
 
-Source: the idea, Sun et al. (arXiv 2408.17252, abstract); the structure, Björnson, Bengtsson,
-Ottersten 2014 (doi 10.1109/MSP.2014.2312183); features and network are this package's own design.
+Source: the idea, Sun et al. (arXiv 2408.17252, abstract); WMMSE, Shi et al. 2011 (doi
+10.1109/TSP.2011.2147784); features and network are this package's own design.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Unpack, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..signals.linear import limit_antenna_power
-from ..signals.rates import Level, expand_level, squared_magnitude
-from ..signals.solve import CG_TOLERANCE, Solver
-from .graph import (
-    EDGE_FEATURES,
-    NODE_FEATURES,
-    UserGraph,
-    batch_graphs,
-    join,
-    response_features,
-)
-from .guard import best_of_joined
-from .layer import EdgeLayer, zero_linear
+from ..signals.linear import limit_antenna_power, normalise
+from ..signals.rates import Level, expand_level
+from ..signals.solve import Solver
+from .graph import FEATURES, Step, features, wmmse_step
+from .guard import best_of
+from .layer import Pool, UserLayer, pool_all, pool_of
 from .structure import (
+    CG_TOLERANCE,
+    LEAST,
     Cell,
-    Shape,
+    Response,
     Solving,
+    View,
+    directions,
     equal_shares,
+    log_share,
+    look,
     observe,
-    received_amplitudes,
-    structure,
+    respond,
 )
+
+MARGIN = 1e-5
+"""What the network has to gain over RZF, relative: less is left to RZF."""
 
 
 class PrecoderResult(NamedTuple):
@@ -48,134 +49,116 @@ class PrecoderResult(NamedTuple):
     guarded: Tensor
 
 
-Respond = Callable[[Tensor, Tensor], Tensor]
-"""Shares (uplink, downlink), (B, K) each, to |h_k w_j|^2 / s2 (B, K, K)."""
+class State(NamedTuple):
+    """After some layers: the cell as seen there, side powers (B, K), and what users receive."""
+
+    seen: View
+    q: Tensor
+    response: Response
+
+
+Look = Callable[[Tensor], View]
+"""Uplink shares (B, K) to the cell at these shares."""
 
 
 class IcgnnPrecoder(nn.Module):
-    """The network: features of a cell's users to their shares of power.
-
-    Before every layer the shares so far are put through the cell; the first layer sees the
-    response to RZF. The shares are softmaxes of sums over the layers.
+    """The network: WMMSE steps, each corrected.
 
     Args:
-        width: of a node's state.
-        messages: of a message.
-        layers: of message passing, each with one linear system to solve.
+        width: of a user's state.
+        layers: of steps, each with one linear system to solve.
     """
 
-    def __init__(self, width: int = 32, messages: int = 16, layers: int = 3) -> None:
+    def __init__(self, width: int = 10, layers: int = 6) -> None:
         super().__init__()
-        self.config = {"width": width, "messages": messages, "layers": layers}
-        self.embedding = nn.Linear(NODE_FEATURES, width)
-        self.layers = nn.ModuleList(
-            EdgeLayer(width, messages, NODE_FEATURES, EDGE_FEATURES) for _ in range(layers)
-        )
-        self.heads = nn.ModuleList(zero_linear(width + NODE_FEATURES, 2) for _ in range(layers))
+        self.config = {"width": width, "layers": layers}
+        self.layers = nn.ModuleList(UserLayer(width, FEATURES, not n) for n in range(layers))
 
-    def forward(
-        self, static: UserGraph, weights: Tensor, start: Tensor, respond: Respond
-    ) -> tuple[Tensor, Tensor]:
-        """Shares of a batch of cells of one size (the dense path).
+    def forward(self, look: Look, weights: Tensor) -> list[State]:
+        """States of cells of one size, from RZF to the network's answer.
 
         Args:
-            static: as `static_features` gives it.
-            weights: (B, K).
-            start: (B, K, K), the response to equal shares.
-            respond: to the shares after each layer but the last.
-
-        Returns:
-            uplink and downlink, (B, K) in the features' precision, each positive with sum 1.
+            look: at the cells.
+            weights: (B, K), 0 for users not to be served.
         """
-        logits = start.new_zeros((*weights.shape, 2))
-        uplink, downlink = _shares(logits)
-        received, h = start, None
-        for number, (layer, head) in enumerate(zip(self.layers, self.heads, strict=True)):
-            if number:
-                received = respond(uplink, downlink)
-            graph = self._features(static, received, uplink, downlink, weights)
-            x, e = graph.x.to(self.dtype), graph.e.to(self.dtype)
-            h = self.embedding(x) if h is None else h
-            h = cast(EdgeLayer, layer).dense(h, x, e)
-            logits = logits + head(torch.cat([h, x], -1)).to(logits.dtype)
-            uplink, downlink = _shares(logits)
-        return uplink, downlink
+        return [states[0] for states in self._states([look], [weights], pool_all)]
 
-    def forward_ragged(
-        self,
-        cells: Sequence["Cell"],
-        starts: Sequence[Tensor],
-        responds: Sequence[Respond],
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Shares of cells of any sizes, on one graph; the same numbers as `forward`.
+    def forward_ragged(self, looks: Sequence[Look], weights: Sequence[Tensor]) -> list[list[State]]:
+        """States of cells of any sizes, with one message passing; the same numbers as `forward`.
 
         Args:
-            cells: each of one channel, its B = 1.
-            starts, responds: as for `forward`, of each.
+            looks, weights: of every cell, its B = 1.
         """
-        sizes = [cell.weights.shape[1] for cell in cells]
-        logits = [
-            cell.graph.x.new_zeros(1, size, 2) for cell, size in zip(cells, sizes, strict=True)
-        ]
-        received, h = list(starts), None
-        for number, (layer, head) in enumerate(zip(self.layers, self.heads, strict=True)):
-            shares = [_shares(part) for part in logits]
-            if number:
-                received = [r(*share) for r, share in zip(responds, shares, strict=True)]
-            graph = batch_graphs(
-                [
-                    self._features(cell.graph, seen, *share, cell.weights)
-                    for cell, seen, share in zip(cells, received, shares, strict=True)
+        sizes = [share.shape[-1] for share in weights]
+        steps = list(self._states(looks, weights, pool_of(sizes)))
+        return [list(states) for states in zip(*steps, strict=True)]
+
+    def _states(
+        self, looks: Sequence[Look], weights: Sequence[Tensor], pool: Pool
+    ) -> Iterator[list[State]]:
+        """Of every group of cells, before the first and after every layer."""
+        now, states = [], []
+        for look_at, share in zip(looks, weights, strict=True):
+            equal = equal_shares(share)
+            seen = look_at(equal)
+            now.append(Step(equal.log(), torch.where(share > 0, -seen.length.log(), LEAST)))
+            states.append(_state(seen, now[-1]))
+        yield states
+        present = [(share > 0).to(share.dtype) for share in weights]
+        if pool is pool_all:
+            served = present[0].unsqueeze(-1).to(self.dtype)
+        else:
+            served = torch.cat(present, 1)[0].unsqueeze(-1).to(self.dtype)
+        h = None
+        for number in range(len(self.layers)):
+            steps = [
+                wmmse_step(state.response, share)
+                for state, share in zip(states, weights, strict=True)
+            ]
+            parts = [
+                features(step, before, state.seen, state.response, there)
+                for step, before, state, there in zip(steps, now, states, present, strict=True)
+            ]
+            x = (parts[0] if pool is pool_all else torch.cat(parts, 1)[0]).to(self.dtype)
+            h, correction = cast(UserLayer, self.layers[number])(x, h, served, pool)
+            added = [correction]
+            if pool is not pool_all:
+                added = [
+                    part.unsqueeze(0)
+                    for part in correction.split([share.shape[-1] for share in weights])
                 ]
-            )
-            x, e = graph.x.to(self.dtype), graph.edge_attr.to(self.dtype)
-            h = self.embedding(x) if h is None else h
-            h = layer(h, x, graph.edge_index, e)
-            added = head(torch.cat([h, x], -1)).to(logits[0].dtype).split(sizes)
-            logits = [part + more for part, more in zip(logits, added, strict=True)]
-        return [_shares(part) for part in logits]
+            now = [
+                Step(
+                    log_share(step.share + more[..., 0].to(step.share)),
+                    log_share(step.q + more[..., 1].to(step.q)),
+                )
+                for step, more in zip(steps, added, strict=True)
+            ]
+            states = [
+                _state(look_at(step.share.exp()), step)
+                for look_at, step in zip(looks, now, strict=True)
+            ]
+            yield states
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights; Gram matrix, solves and shares keep the cell's precision."""
-        return self.embedding.weight.dtype
-
-    def _features(self, static: UserGraph, *response: Tensor) -> UserGraph:
-        """All features, of `response_features` too, in the weights' precision, at least single."""
-        precision = torch.promote_types(self.dtype, torch.float32)
-        seen = response_features(*(part.to(precision) for part in response))
-        return join(UserGraph(*(part.to(precision) for part in static)), seen)
+        """Of the weights; Gram matrix, solves and features keep the cell's precision."""
+        return next(self.parameters()).dtype
 
 
-def _shares(logits: Tensor) -> tuple[Tensor, Tensor]:
-    shares = torch.softmax(logits, -2)
-    return shares[..., 0], shares[..., 1]
+def _state(seen: View, now: Step) -> State:
+    q = now.q.exp()
+    return State(seen, q, respond(seen, q))
 
 
-def run(network: IcgnnPrecoder, cell: Cell, **solving: Unpack[Solving]) -> tuple[Shape, Shape]:
-    """The network's answer for cells of one size, and RZF, which it starts from.
+def run(network: IcgnnPrecoder, cell: Cell, **solving: Unpack[Solving]) -> list[State]:
+    """The network's states for cells of one size, from RZF on; `solving` as for `look`."""
 
-    Args:
-        network: see `IcgnnPrecoder`.
-        cell: as `observe` gives it.
-        solving: as for `structure`.
-    """
-    rzf, start, respond = _prepare(cell, solving)
-    uplink, downlink = network(cell.graph, cell.weights, start, respond)
-    return Shape(structure(cell.A, uplink, **solving), downlink, uplink), rzf
+    def look_at(share: Tensor) -> View:
+        return look(cell.A, share, **solving)
 
-
-def _prepare(cell: Cell, solving: Solving) -> tuple[Shape, Tensor, Respond]:
-    """RZF, the response to it, and the cell's response to any shares."""
-    equal = equal_shares(cell.A)
-    rzf = Shape(structure(cell.A, equal, **solving), equal, equal)
-
-    def respond(uplink: Tensor, downlink: Tensor) -> Tensor:
-        Y = structure(cell.A, uplink, **solving)
-        return squared_magnitude(received_amplitudes(cell.A, Y, downlink))
-
-    start = squared_magnitude(received_amplitudes(cell.A, rzf.Y, equal))
-    return rzf, start, respond
+    states: list[State] = network(look_at, cell.weights)
+    return states
 
 
 def precode(
@@ -199,12 +182,13 @@ def precode(
         noise_power: of every user, likewise.
         weights: of the users' rates, positive, broadcastable to (..., K); only their ratios count.
         antenna_power: limit of every antenna; W is scaled down by one factor to keep it.
-        guard: take RZF where it has the higher predicted weighted sum rate, of the finished W.
+        guard: take RZF where it has the higher predicted weighted sum rate, of the finished W, and
+            the best of the layers.
         solver, tolerance, max_iterations: as for `solve_hermitian`.
 
     Returns:
         W with ||W||_F^2 = power (less under `antenna_power`), in the channels' precision; between,
-        everything but the message passing is in double precision. An untrained network gives RZF.
+        everything but the message passing is in double precision.
     """
     flat, levels, share = _flatten(H, (power, noise_power), weights)
     result, _ = precode_cells(
@@ -231,8 +215,8 @@ def precode_cells(
     antenna_power: Level | None = None,
     guard: bool = True,
     **solving: Unpack[Solving],
-) -> tuple[PrecoderResult, Shape]:
-    """As `precode` with one leading dimension, and RZF in K dimensions, double precision.
+) -> tuple[PrecoderResult, View]:
+    """As `precode` with one leading dimension, and the cells as RZF sees them.
 
     Args:
         network, antenna_power, guard, solving: as for `precode`.
@@ -241,8 +225,8 @@ def precode_cells(
         weights: (B, K) or None.
     """
     cell = observe(_double(H), levels[0], levels[1], weights)
-    learned, rzf = run(network, cell, **solving)
-    return _finish(H, cell, learned, rzf, levels, antenna_power, guard), rzf
+    states = run(network, cell, **solving)
+    return _finish(H, cell, states, levels, antenna_power, guard), states[0].seen
 
 
 def precode_ragged(
@@ -277,14 +261,15 @@ def precode_ragged(
         observe(_double(H.unsqueeze(0)), own_power, noise, share)
         for H, own_power, noise, share in zip(channels, powers, noises, shares, strict=True)
     ]
-    prepared = [_prepare(cell, {"solver": solver}) for cell in cells]
-    safe, starts, responds = zip(*prepared, strict=True)
+
+    def look_at(A: Tensor) -> Look:
+        return lambda share: look(A, share, solver=solver)
+
+    found = network.forward_ragged([look_at(c.A) for c in cells], [c.weights for c in cells])
     results = []
-    for index, (uplink, downlink) in enumerate(network.forward_ragged(cells, starts, responds)):
-        H, cell = channels[index].unsqueeze(0), cells[index]
-        learned = Shape(structure(cell.A, uplink, solver=solver), downlink, uplink)
-        levels = [cell.weights.new_tensor([level[index]]) for level in (powers, noises)]
-        result = _finish(H, cell, learned, safe[index], levels, antenna_power, guard)
+    for H, cell, states, *level in zip(channels, cells, found, powers, noises, strict=True):
+        levels = [cell.weights.new_tensor([value]) for value in level]
+        result = _finish(H.unsqueeze(0), cell, states, levels, antenna_power, guard)
         results.append(PrecoderResult(*(part[0] for part in result)))
     return results
 
@@ -303,25 +288,32 @@ def _flatten(
 def _finish(
     H: Tensor,
     cell: Cell,
-    learned: Shape,
-    rzf: Shape,
+    states: Sequence[State],
     levels: Sequence[Tensor],
     antenna_power: Level | None,
     guard: bool,
 ) -> PrecoderResult:
     """W in N dimensions, after the guard has had its say."""
     exact, (power, noise_power) = _double(H), levels
-    shapes = (learned, rzf) if guard else (learned,)
-    W = exact.mH @ torch.cat([shape.Y for shape in shapes], -1)
-    length = squared_magnitude(W).sum(-2)
-    share = torch.cat([shape.downlink for shape in shapes], -1)
-    scale = expand_level(power, exact, 1) * share / torch.where(length > 0, length, 1.0)
-    W = W * scale.sqrt().unsqueeze(-2)
+    X = directions(states[-1].seen, states[-1].q)
+    if guard:
+        value = (cell.weights * states[-1].response.rates()).sum(-1)
+        for state in states[1:-1]:
+            reached = (cell.weights * state.response.rates()).sum(-1)
+            higher = reached > value
+            X = torch.where(higher[:, None, None], directions(state.seen, state.q), X)
+            value = torch.where(higher, reached, value)
+    candidates = [normalise(exact.mH @ X, power, "total")]
+    if guard:
+        safe = directions(states[0].seen, (cell.weights > 0).to(cell.weights))
+        candidates.insert(0, normalise(exact.mH @ safe, power))
     if antenna_power is not None:
-        parts = W.split(H.shape[-2], -1)
-        W = torch.cat([limit_antenna_power(part, antenna_power) for part in parts], -1)
-    found = best_of_joined(exact, W.to(H.dtype), noise_power, cell.weights)
-    return PrecoderResult(found.W.contiguous(), found.rate.to(H.real.dtype), found.number == 1)
+        candidates = [limit_antenna_power(W, antenna_power) for W in candidates]
+    finished = [W.to(H.dtype) for W in candidates]
+    margin = MARGIN if guard else 0.0
+    found = best_of(exact, finished, noise_power, cell.weights, margin=margin)
+    taken = found.number == 0 if guard else torch.zeros_like(found.number, dtype=torch.bool)
+    return PrecoderResult(found.W.contiguous(), found.rate.to(H.real.dtype), taken)
 
 
 def _double(H: Tensor) -> Tensor:

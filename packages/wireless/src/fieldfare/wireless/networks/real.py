@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan_op
 
-from .graph import static_features
 from .precoder import IcgnnPrecoder
-from .structure import FLOOR
+from .structure import View, view
+
+EXPECTED = (1.0, 0.5, 0.25)
+"""Of as many users as can be served at once: what greedy selection divides the power by."""
 
 
 class RealPrecoder(nn.Module):
-    """The best of the network, RZF for all users or for those of greedy selection, and one user.
+    """The best of the network and of RZF, from all users, from a greedy selection, from one user.
 
-    As `networks.users.precode_users` with equal weights, but that selection is always tried, and
-    the network always serves all users.
+    As `networks.users.precode_users` with equal weights, but that selection goes by one uplink
+    power for any number of users, and that the strongest user alone is tried as well.
 
     Args:
         network: the trained network.
@@ -45,43 +47,49 @@ class RealPrecoder(nn.Module):
         real, imaginary = channels.double().unbind(-1)
         H = _block(real, imaginary)  # (B, 2 K, 2 N)
         A = H @ H.mT * (power / noise_power)[:, None, None]
-        weights = torch.ones_like(real[..., 0])
-        equal = weights / users
-        rzf = _structure(A, equal)
-
-        def respond(uplink: Tensor, downlink: Tensor) -> Tensor:
-            return _received(A, _structure(A, uplink), downlink)
-
-        start = _received(A, rzf, equal)
-        static = static_features(_diagonal(A, users), _magnitude(A, users), weights)
-        uplink, downlink = self.network(static, weights, start, respond)
-        W = _scaled(H.mT @ _structure(A, uplink), downlink * power[:, None])
-        rate = _sum_rate(H, W, noise_power)
         most = torch.full_like(power, 1) * min(users, antennas)
-        served = _greedy(A, most)
-        share = served / served.sum(-1, keepdim=True).clamp_min(1)
-        both = torch.cat([served, served], -1)
-        selected = _structure(A * both.unsqueeze(-1) * both.unsqueeze(-2), share)
+        tries = len(EXPECTED)
+        expected = torch.cat([most * share for share in EXPECTED])
+        served = _greedy(torch.cat([A] * tries), expected)
         gains = _diagonal(A, users)
         strongest = (gains >= gains.amax(-1, keepdim=True)).to(gains.dtype)
-        alone = strongest / strongest.sum(-1, keepdim=True)
-        for directions, downlink in (
-            (H.mT @ rzf, equal),
-            (H.mT @ selected, share),
-            (H.mT, alone),
-        ):
-            other = _scaled(directions, downlink * power[:, None])
-            found = _sum_rate(H, other, noise_power)
-            W = torch.where((found > rate)[:, None, None], other, W)
-            rate = torch.maximum(found, rate)
+        # From everyone, from those selected and from one user, as batches of one pass.
+        starts = tries + 2
+        weights = torch.cat([torch.ones_like(gains), served, strongest])
+        whole = torch.cat([A] * starts)
+        states = self.network(lambda share: _look(whole, share), weights)
+        seen, q = states[-1].seen, states[-1].q
+        learned = _side(seen.share) * seen.inverse * _side(q).mT
+        plain = _side(states[0].seen.share) * states[0].seen.inverse
+        columns = (weights > 0).to(gains.dtype)
+        columns = columns / columns.sum(-1, keepdim=True).clamp_min(1)
+        columns = columns * torch.cat([power] * starts).unsqueeze(-1)
+        channels, limit, noise = (torch.cat([part] * starts) for part in (H, power, noise_power))
+        rzf, found = channels.mT @ plain, channels.mT @ learned
+        W = torch.cat([_scaled(rzf, columns), _limited(found, limit)])
+        rate = _sum_rate(torch.cat([channels] * 2), W, torch.cat([noise] * 2))
+        rate = rate.reshape(2 * starts, *power.shape)
+        order = torch.cumsum(torch.ones_like(rate), 0)
+        first = torch.where(rate >= rate.amax(0), order, 1e9).amin(0)  # the best, and but one
+        taken = (order == first).to(W.dtype)[:, :, None, None]
+        W = (taken * W.reshape(2 * starts, *H.mT.shape)).sum(0)
         return torch.stack([W[:, :antennas, :users], W[:, antennas:, :users]], -1).float()
 
 
-def _structure(A: Tensor, uplink: Tensor) -> Tensor:
-    """As `networks.structure.structure`, (B, 2 K, 2 K)."""
-    root = uplink.clamp_min(FLOOR).sqrt()
-    root = torch.cat([root, root], -1).unsqueeze(-1)
-    return root * _inverse(root * A * root.mT) / root.mT
+def _look(A: Tensor, share: Tensor) -> View:
+    """As `networks.structure.look`; the inverse is (B, 2 K, 2 K)."""
+    users = share.shape[-1]
+    side = _side(share)
+    scaled = side * A * side.mT
+    inverse = _inverse(scaled)
+    lost = (inverse[:, :users] * scaled[:, :users]).sum(-1)
+    return view(inverse, _magnitude(inverse, users), lost, share)
+
+
+def _side(power: Tensor) -> Tensor:
+    """Roots of (B, K) as a column for both halves, (B, 2 K, 1)."""
+    root = power.sqrt()
+    return torch.cat([root, root], -1).unsqueeze(-1)
 
 
 def _inverse(matrix: Tensor) -> Tensor:
@@ -161,13 +169,11 @@ def _diagonal(block: Tensor, users: int) -> Tensor:
     return torch.diagonal(block[:, :users, :users], dim1=-2, dim2=-1)
 
 
-def _received(A: Tensor, Y: Tensor, downlink: Tensor) -> Tensor:
-    """|h_k w_j|^2 / s2, (B, K, K), for columns H^H Y scaled to the powers `downlink`."""
-    users = downlink.shape[-1]
-    image = A @ Y
-    norm = (Y * image).sum(-2)[:, :users]
-    scale = (downlink / norm.clamp_min(1e-20)).sqrt()
-    return _magnitude(image * torch.cat([scale, scale], -1).unsqueeze(-2), users)
+def _limited(W: Tensor, power: Tensor) -> Tensor:
+    """W (B, 2 N, 2 K) scaled to a total power (B,), rounded to single precision."""
+    total = W.square().sum((-2, -1)) / 2
+    scale = (power / torch.where(total > 0, total, 1.0)).sqrt()
+    return (W * scale[:, None, None]).float().double()
 
 
 def _scaled(W: Tensor, power: Tensor) -> Tensor:

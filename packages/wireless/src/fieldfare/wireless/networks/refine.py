@@ -11,6 +11,7 @@ Source: WMMSE, Shi, Razaviyayn, Luo, He 2011 (doi 10.1109/TSP.2011.2147784); SQU
 Roland 2008 (doi 10.1111/j.1467-9469.2007.00585.x), scheme S3.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,9 @@ from torch import Tensor
 from ..signals.linear import gram, normalise
 from ..signals.rates import Level, expand_level, split_received, squared_magnitude
 from ..signals.solve import Solver, solve_hermitian
-from .structure import FLOOR, rates
+
+LEAST_SHARE = 1e-9
+"""Of uplink power, so that every user keeps a direction."""
 
 LEAST = -30.0
 """Of the logarithms: a user this far below the others is switched off."""
@@ -70,7 +73,7 @@ def refine(
     used = squared_magnitude(W).sum((-2, -1)) / expand_level(power, H, 0)
     received = received.reshape(-1, users, users)
     used = used.expand(leading).reshape(-1, 1)
-    value = (share * rates(received)).sum(-1)
+    value = (share * _rates(received)).sum(-1)
 
     X = torch.zeros_like(A)
     improved = torch.zeros_like(value, dtype=torch.bool)
@@ -99,7 +102,7 @@ def refine(
 def _evaluate(A: Tensor, state: Tensor, weights: Tensor, solver: Solver) -> _Point:
     """W of a state, in units of the noise and with all the power, and its WMMSE update."""
     log_uplink, log_side = state.unbind(1)
-    uplink = torch.softmax(log_uplink, -1).clamp_min(FLOOR * 1e-3)
+    uplink = torch.softmax(log_uplink, -1).clamp_min(LEAST_SHARE)
     root = uplink.sqrt().unsqueeze(-1)
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     inverse = solve_hermitian(root * A * root.mT + eye, eye.expand_as(A), solver=solver)
@@ -109,8 +112,13 @@ def _evaluate(A: Tensor, state: Tensor, weights: Tensor, solver: Solver) -> _Poi
     norm = (X.conj() * image).real.sum((-2, -1), keepdim=True)
     length = norm.rsqrt()
     received = image * length
-    value = (weights * rates(received)).sum(-1)
+    value = (weights * _rates(received)).sum(-1)
     return _Point(X * length, value, _next_state(received, None, weights))
+
+
+def _rates(received: Tensor) -> Tensor:
+    signal, interference = split_received(received)
+    return torch.log1p(signal / (interference + 1)) / math.log(2)
 
 
 def _next_state(received: Tensor, used: Tensor | None, weights: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimal linear structure in K dimensions: from shares of power to precoders and rates.
+"""The optimal linear structure in K dimensions: from shares of power to what users receive.
 
-With A = H H^H P / s2 and L = diag(lambda), W ~ H^H (L A + I)^-1, every column scaled to its share
-of the power. Equal shares are regularised zero forcing.
+With A = H H^H P / s2, uplink shares L of sum 1 and S = L^1/2 A L^1/2 + I the directions are
+W ~ H^H L^1/2 S^-1. As A L^1/2 S^-1 = L^-1/2 (I - S^-1), what users receive of columns with the side
+powers q follows from S^-1 alone, without the product that WMMSE is usually written with. Equal
+shares are regularised zero forcing.
 
 Source: Björnson, Bengtsson, Ottersten 2014 (doi 10.1109/MSP.2014.2312183).
 """
@@ -14,106 +16,135 @@ import torch
 from torch import Tensor
 
 from ..signals.linear import gram
-from ..signals.rates import Level, expand_level, split_received, squared_magnitude
-from ..signals.solve import CG_TOLERANCE, Solver, solve_hermitian
-from .graph import UserGraph, static_features
+from ..signals.rates import Level, expand_level, squared_magnitude
+from ..signals.solve import Solver, solve_hermitian
 
-FLOOR = 1e-6
-"""Least share of virtual uplink power: at 0 a user's direction would be undefined."""
+LEAST = -40.0
+"""Of the logarithms of shares and side powers: a user this far below is switched off."""
+
+CG_TOLERANCE = 1e-6
+"""Of conjugate gradients: what is received follows from the inverse, which has to be one."""
+
+TINY = 1e-300
 
 
 class Cell(NamedTuple):
-    """Channels (B, K, N) as the users see them, in units of the noise.
+    """Channels (B, K, N) in units of the noise: A = H H^H P / s2 (B, K, K), weights (B, K).
 
-    A: (B, K, K) complex, H H^H P / s2; weights: (B, K); graph: static features.
+    Users of weight 0 are not served: they get next to nothing.
     """
 
     A: Tensor
     weights: Tensor
-    graph: UserGraph
 
 
 class Solving(TypedDict, total=False):
-    """How the linear systems are solved: keywords of `structure`."""
+    """How the linear systems are solved: keywords of `look`."""
 
     solver: Solver
     tolerance: float
     max_iterations: int | None
 
 
-class Shape(NamedTuple):
-    """Directions and powers in K dimensions: W of columns H^H Y, scaled to the shares `downlink`.
+class View(NamedTuple):
+    """A cell at some uplink shares.
 
-    Y: (B, K, K); downlink: (B, K), p of sum 1; uplink: (B, K), lambda of sum 1, which gave Y.
+    inverse: S^-1 (B, K, K); power: |S^-1_kj|^2 without its diagonal; kept: S^-1_kk (B, K); wanted:
+    (1 - S^-1_kk)^2 / L_k; length: the power of a column of q = 1; share: L.
     """
 
-    Y: Tensor
-    downlink: Tensor
-    uplink: Tensor
+    inverse: Tensor
+    power: Tensor
+    kept: Tensor
+    wanted: Tensor
+    length: Tensor
+    share: Tensor
+
+
+class Response(NamedTuple):
+    """Wanted and interfering power of every user over the noise (B, K), at the whole power."""
+
+    signal: Tensor
+    leak: Tensor
+
+    def rates(self) -> Tensor:
+        """(B, K), bits/s/Hz."""
+        return torch.log1p(self.signal / (1 + self.leak)) / math.log(2)
 
 
 def observe(H: Tensor, power: Level, noise_power: Level, weights: Tensor | None = None) -> Cell:
-    """Gram matrix and static features of channels H (B, K, N); weights get mean 1."""
+    """Gram matrix of channels H (B, K, N); weights get mean 1."""
     A = gram(H) * (expand_level(power, H, 2) / expand_level(noise_power, H, 2))
     share = A.real.new_ones(A.shape[:-1])
     if weights is not None:
         share = share * weights.to(share)
         share = share / share.mean(-1, keepdim=True)
-    graph = static_features(A.diagonal(dim1=-2, dim2=-1).real, squared_magnitude(A), share)
-    return Cell(A, share, graph)
+    return Cell(A, share)
 
 
-def equal_shares(A: Tensor) -> Tensor:
-    """1 / K for every user, (B, K)."""
-    return torch.full_like(A.real[..., 0], 1 / A.shape[-1])
-
-
-def structure(
+def look(
     A: Tensor,
-    uplink: Tensor,
+    share: Tensor,
     *,
     solver: Solver = "cholesky",
     tolerance: float = CG_TOLERANCE,
     max_iterations: int | None = None,
-) -> Tensor:
-    """Y = (L A + I)^-1 up to the length of its columns, (B, K, K): W ~ H^H Y.
+) -> View:
+    """The cell at uplink shares (B, K) of sum 1.
 
     Args:
         A: (B, K, K) as in `Cell`.
-        uplink: (B, K), lambda with sum 1.
-        solver, tolerance, max_iterations: as for `solve_hermitian`. Solved in the Hermitian form
-            L^1/2 (L^1/2 A L^1/2 + I)^-1 L^-1/2.
+        solver, tolerance, max_iterations: as for `solve_hermitian`.
     """
-    root = uplink.clamp_min(FLOOR).sqrt().unsqueeze(-1)
+    side = share.sqrt().unsqueeze(-1)
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    system = root * A * root.mT + eye
+    scaled = side * A * side.mT
     inverse = solve_hermitian(
-        system,
+        scaled + eye,
         eye.expand_as(A),
         solver=solver,
         tolerance=tolerance,
         max_iterations=max_iterations,
     )
-    return root * inverse / root.mT
+    lost = (inverse * scaled.mT).sum(-1).real
+    return view(inverse, squared_magnitude(inverse), lost, share)
 
 
-def received_amplitudes(
-    A: Tensor, Y: Tensor, downlink: Tensor, cross: Tensor | None = None
-) -> Tensor:
-    """H W over the root of the noise, (B, K, K), for W of columns H^H Y scaled to `downlink`.
+def view(inverse: Tensor, power: Tensor, lost: Tensor, share: Tensor) -> View:
+    """What follows of an inverse.
 
     Args:
-        A, Y: as in `structure`.
-        downlink: (B, K), p with sum 1.
-        cross: (B, K, K), H_true H^H P / s2 where the channel differs from the estimate H.
+        inverse: S^-1, (B, K, K) or its real embedding.
+        power: (B, K, K), |S^-1_kj|^2.
+        lost: (B, K), 1 - S^-1_kk, as a sum: the difference loses users of little power.
+        share: (B, K).
     """
-    image = A @ Y
-    norm = (Y.conj() * image).real.sum(-2, keepdim=True)
-    scale = (downlink.unsqueeze(-2) / norm.clamp_min(1e-20)).sqrt()
-    return (image if cross is None else cross @ Y) * scale
+    users = share.shape[-1]
+    kept = torch.diagonal(inverse[:, :users, :users], dim1=-2, dim2=-1)
+    kept = kept.real if kept.is_complex() else kept
+    power = power * (1 - torch.eye(users, dtype=power.dtype, device=power.device))
+    length = (kept * lost - power.sum(-2)).clamp_min(TINY)
+    return View(inverse, power, kept, lost.square() / share, length, share)
 
 
-def rates(received: Tensor) -> Tensor:
-    """Rates (..., K) in bits/s/Hz of what `received_amplitudes` gives."""
-    signal, interference = split_received(received)
-    return torch.log1p(signal / (interference + 1)) / math.log(2)
+def respond(seen: View, q: Tensor) -> Response:
+    """To columns of side powers q (B, K), scaled together to the whole power."""
+    spent = (q * seen.length).sum(-1, keepdim=True)
+    leak = (seen.power * q.unsqueeze(-2)).sum(-1) / seen.share / spent
+    return Response(seen.wanted * q / spent, leak)
+
+
+def directions(seen: View, q: Tensor) -> Tensor:
+    """X of W = H^H X (B, K, K), of power sum_j q_j length_j once A is the Gram matrix."""
+    return seen.share.sqrt().unsqueeze(-1) * seen.inverse * q.sqrt().unsqueeze(-2)
+
+
+def equal_shares(weights: Tensor) -> Tensor:
+    """One over their number for users of some weight, next to nothing for the others, (B, K)."""
+    served = (weights > 0).to(weights.dtype)
+    return (served / served.sum(-1, keepdim=True).clamp_min(1)).clamp_min(math.exp(LEAST))
+
+
+def log_share(logits: Tensor) -> Tensor:
+    """Logarithms of numbers over their sum, at least `LEAST`, (B, K)."""
+    return (logits - logits.logsumexp(-1, keepdim=True)).clamp_min(LEAST)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fieldfare.common.errors import InputError
 
 from ..signals.capacity import sum_capacity
-from ..signals.rates import rate
-from .methods import Precoder
+from .methods import Precoder, exact_rate
 
 REFERENCE = "wmmse"
 
@@ -67,7 +65,7 @@ def evaluate(
             found = precoder(H if estimate is None else estimate, power, noise_power, weights)
         except InputError:  # zero forcing of users that cannot be told apart
             continue
-        exact = rate(H.to(torch.complex128), found.W.to(torch.complex128), noise_power)
+        exact = exact_rate(H, found.W, noise_power)
         outcomes[name] = Outcome(exact, found.guarded)
     return outcomes
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trained precoder behind the signature of the conventional ones, and any by its name."""
 
+from typing import TYPE_CHECKING
+
+import torch
 from torch import Tensor
 
 from fieldfare.common.runtime import resolve_device, resolve_precision
@@ -12,8 +15,11 @@ from ..options import LEARNED
 from ..signals.antenna_power import use_antenna_power
 from ..signals.linear import limit_antenna_power
 from ..signals.solve import Solver
-from .methods import Precoded, Precoder, baseline, flat, for_served, in_batches
+from .methods import Precoded, Precoder, baseline, compiled, flat, for_served, in_batches
 from .options import PrecoderOptions
+
+if TYPE_CHECKING:
+    from ..networks.kernels.channels import Compiled
 
 
 def load_precoder(
@@ -22,6 +28,7 @@ def load_precoder(
     guard: bool = True,
     solver: Solver = "cholesky",
     refinement: int = 0,
+    select: bool = True,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Precoder:
@@ -31,7 +38,8 @@ def load_precoder(
         name_or_path: see `load_precoder_network`.
         guard: take RZF where it has the higher predicted sum rate.
         solver: of every linear system.
-        refinement: accelerated WMMSE steps from the network's point.
+        refinement: WMMSE steps from the network's point.
+        select: also start from the users of greedy selection, and take the better.
         device: where it runs; results come back to the channels' own.
         precision: `fp32`, `bf16` or `auto`, of the weights and of nothing else.
 
@@ -41,6 +49,7 @@ def load_precoder(
     network, _ = load_precoder_network(name_or_path)
     place = resolve_device(device)
     network = network.to(place, resolve_precision(precision, place))
+    numbers: Compiled | None = None
 
     def apply(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
         moved, limit, noise = (part.to(place) for part in (H, power, noise_power))
@@ -54,10 +63,32 @@ def load_precoder(
             guard=guard,
             solver=solver,
             refinement=refinement,
+            select=select,
         )
         return Precoded(W.to(H.device), flags.to(H.device) if guard else None)
 
-    return for_served(apply)
+    def in_loops(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        from ..networks.kernels.channels import compile_network  # loads numba
+        from ..networks.kernels.users import precode_compiled
+
+        nonlocal numbers
+        numbers = compile_network(network) if numbers is None else numbers
+        W, flags = precode_compiled(
+            numbers,
+            H,
+            power,
+            noise_power,
+            weights,
+            guard=guard,
+            refinement=refinement,
+            select=select,
+        )
+        return Precoded(W, flags if guard else None)
+
+    plain = for_served(apply)
+    if place.type == "cpu" and solver == "cholesky" and network.dtype == torch.float32:
+        return compiled(in_loops, plain)
+    return plain
 
 
 def within_antennas(precoder: Precoder, antenna_power: float, *, improve: bool) -> Precoder:
@@ -96,6 +127,7 @@ def find_precoder(
             guard=options.guard,
             solver=options.solver,
             refinement=options.refine,
+            select=options.schedule == "best",
             device=options.device,
             precision=options.precision,
         )

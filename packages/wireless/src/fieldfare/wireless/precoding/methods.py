@@ -2,6 +2,7 @@
 """Every precoder behind one signature, by the names that the commands use."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from fieldfare.common.errors import InputError
 
 from ..signals.linear import mrt, rzf, zf
-from ..signals.rates import row_power
+from ..signals.rates import rate, row_power
 from ..signals.selection import greedy_rzf, precode_selected
 from ..signals.waterfilling import zf_waterfilling
 from ..signals.wmmse import wmmse
@@ -46,7 +47,64 @@ def baseline(name: str) -> Precoder:
 
     if name not in BASELINES:
         raise InputError(f"no precoder is named {name!r}; choose from {', '.join(METHODS)}")
-    return for_served(sharp(precode) if name in ("rzf", "wmmse") else precode)
+    if name in COMPILED:
+        return compiled(partial(_in_loops, name), for_served(sharp(precode)))
+    return for_served(precode)
+
+
+COMPILED = ("rzf", "greedy", "wmmse")
+"""Methods with compiled loops."""
+
+MOST_USERS = 128
+"""With more, a library's routine for one matrix at a time is the faster."""
+
+
+def compiled(loops: Precoder, otherwise: Precoder) -> Precoder:
+    """Compiled loops where they fit: channels on the CPU of not too many users.
+
+    Args:
+        loops: takes H (B, K, N), levels (B,), weights (B, K) or None, users to be served or not.
+        otherwise: the same in torch.
+    """
+
+    def precode(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
+        if not fit_loops(H):
+            return otherwise(H, power, noise_power, weights)
+        leading = H.shape[:-2]
+        flat_H, levels, share = flat(H, (power, noise_power), weights)
+        found = loops(flat_H, levels[0], levels[1], share)
+        flags = None if found.guarded is None else found.guarded.reshape(leading)
+        return Precoded(found.W.reshape((*leading, *found.W.shape[1:])), flags)
+
+    return precode
+
+
+def fit_loops(H: Tensor) -> bool:
+    """Whether compiled loops take these channels (..., K, N)."""
+    return H.device.type == "cpu" and H.numel() > 0 and H.shape[-2] <= MOST_USERS
+
+
+def _in_loops(
+    name: str, H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None
+) -> Precoded:
+    from ..networks.kernels.channels import Channels  # loads numba
+
+    channels = Channels(H, power, noise_power, weights)
+    if name == "wmmse":
+        return Precoded(channels.wmmse()[0])
+    if name == "greedy":
+        channels = channels.served_by(torch.arange(len(H)), channels.greedy())
+    return Precoded(channels.rzf())
+
+
+def exact_rate(H: Tensor, W: Tensor, noise_power: Tensor) -> Tensor:
+    """Rate of every user in double precision, bits/s/Hz, (..., K)."""
+    if not fit_loops(H):
+        return rate(H.to(torch.complex128), W.to(torch.complex128), noise_power)
+    from ..networks.kernels.channels import rates
+
+    channels, (noise,), _ = flat(H, (noise_power,), None)
+    return rates(channels, W.reshape(-1, *W.shape[-2:]), noise).reshape(H.shape[:-1])
 
 
 def for_served(precoder: Precoder) -> Precoder:

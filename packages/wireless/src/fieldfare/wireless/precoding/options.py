@@ -14,6 +14,7 @@ from ..options import CHANNELS, LEARNED
 DEFAULT_MODEL = "icgnn_precoder"
 BASELINES = ("mrt", "zf", "zf-wf", "rzf", "greedy", "wmmse")
 METHODS = (*BASELINES, LEARNED)
+SCHEDULES = ("best", "network")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,12 @@ class PrecoderOptions(SolverOptions, shared.PrecisionOptions):
         "--guard/--no-guard",
         default=True,
         help="Take RZF where it has the higher predicted sum rate.",
+    )
+    schedule: str = option(
+        type=click.Choice(SCHEDULES),
+        default="best",
+        help="Whom the network serves: as it likes (network), which takes half the time, or the"
+        " better of that and of a start from greedy selection (best).",
     )
     batch: int = both.batch_option(4096)
 
@@ -125,9 +132,9 @@ class TrainOptions(shared.TrainingOptions):
 
     steps: int = option(type=click.IntRange(min=1), default=12000, help="Steps.")
     batch: int = option(type=click.IntRange(min=1), default=128, help="Cells a step.")
-    learning_rate: float = option(type=POSITIVE, default=3e-3, help="Peak of the cosine.")
-    width: int = option(type=click.IntRange(min=4), default=32, help="Of a node's state.")
-    layers: int = option(type=click.IntRange(min=1), default=3, help="Message passing.")
+    learning_rate: float = option(type=POSITIVE, default=4e-3, help="Peak of the cosine.")
+    width: int = option(type=click.IntRange(min=4), default=10, help="Of a user's state.")
+    layers: int = option(type=click.IntRange(min=1), default=6, help="Corrected WMMSE steps.")
     max_users: int = option(
         type=click.IntRange(min=2), default=10, help="K is drawn from 2 to this for every step."
     )
@@ -136,7 +143,7 @@ class TrainOptions(shared.TrainingOptions):
     )
     snr_range: tuple[float, float] = option(
         type=Numbers(float, 2),
-        default="-5,25",
+        default="-20,60",
         help="power / noise_power, dB, from a uniform distribution.",
     )
     correlated: float = option(

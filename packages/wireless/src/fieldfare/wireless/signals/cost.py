@@ -2,7 +2,7 @@
 """Operations of the precoders in real multiply-accumulates (MACs) for one channel.
 
 A complex multiply-accumulate counts as four real ones. Counted from the formulas, not profiled:
-products, Cholesky factors and triangular solves; not square roots, divisions and additions alone.
+products, inverses and triangular solves; not square roots, divisions and additions alone.
 """
 
 COMPLEX = 4
@@ -18,9 +18,9 @@ def product_macs(users: int, antennas: int) -> int:
     return COMPLEX * users * users * antennas
 
 
-def cholesky_macs(users: int, columns: int) -> int:
-    """Factor a (K, K) system and solve it for some columns."""
-    return COMPLEX * (users**3 // 6 + columns * users * users)
+def inverse_macs(users: int) -> int:
+    """The inverse of a Hermitian (K, K), one triangle."""
+    return COMPLEX * users**3 // 2
 
 
 def macs(method: str, users: int, antennas: int, *, iterations: float = 0, network: int = 0) -> int:
@@ -29,23 +29,19 @@ def macs(method: str, users: int, antennas: int, *, iterations: float = 0, netwo
     Args:
         method: a name of `methods.METHODS`.
         users, antennas: K, N.
-        iterations: of wmmse, their mean number; of icgnn, the linear systems it solves; of greedy,
-            the mean number of users tried, one more than it serves.
+        iterations: inverses: of wmmse, the mean number of iterations and one; of greedy, the mean
+            number of users tried and one; of icgnn, of both its passes and of selection.
         network: of icgnn, real MACs of the message passing.
     """
     gram, product = gram_macs(users, antennas), product_macs(users, antennas)
-    solve = cholesky_macs(users, users)
-    step = solve + COMPLEX * users**3  # a system, and the product of its solution and Gram matrix
+    inverse = inverse_macs(users)
     if method == "mrt":
         return COMPLEX * users * antennas
     if method == "rzf":
-        return gram + solve + product
-    if method == "greedy":  # an inverse of those chosen, and its product with all users
-        tries = range(1, min(users, round(iterations)) + 1)
-        return gram + product + COMPLEX * sum(m**3 + m * m * users for m in tries)
+        return gram + inverse + product
     if method in ("zf", "zf-wf"):  # QR of (N, K), then a triangular solve with N columns
         factor = 2 * users * users * antennas - 2 * users**3 // 3
         return COMPLEX * (factor + users * users * antennas // 2)
-    if method in ("wmmse", "icgnn"):
-        return gram + product + int(iterations * step) + network
+    if method in ("greedy", "wmmse", "icgnn"):
+        return gram + product + int(iterations * inverse) + network
     raise ValueError(f"no operations are known for {method!r}")

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from fieldfare.common.training import TrainSettings, fit
 
 from ..networks.power import IcgnnPower, Objective
-from ..networks.precoder import IcgnnPrecoder, run
-from ..networks.structure import observe, rates, received_amplitudes
+from ..networks.precoder import IcgnnPrecoder, State, run
+from ..networks.structure import Response, directions, observe
 from ..signals.cell_free import CellFree, spectral_efficiency
 from ..signals.csi import imperfect_csi
 from ..signals.power_baselines import fractional
+from ..signals.rates import squared_magnitude
 from .samples import CellBatches, CellSettings, NetworkBatches, NetworkSettings
 
 
@@ -44,12 +45,17 @@ def training_settings(
     )
 
 
+EARLY = 0.05
+"""Share of every layer but the last in the loss."""
+
+
 def precoder_loss(
     network: IcgnnPrecoder, batch: Mapping[str, Tensor], csi_error: float = 0.0
 ) -> Tensor:
-    """Minus the weighted sum rate over that of RZF, mean over the channels.
+    """Minus the logarithm of the weighted sum rate over that of RZF, mean over the channels.
 
-    Divided by RZF's, cells of all sizes and noise levels count alike.
+    Over RZF's, cells of all sizes and noise levels count alike. Layers before the last count a
+    little, so that each goes on from a good point.
 
     Args:
         network: an `IcgnnPrecoder`.
@@ -57,17 +63,25 @@ def precoder_loss(
         csi_error: the network and RZF see an estimate with this share of error, the rates are
             those in the channel.
     """
-    H, power, weights = (batch[name][0] for name in ("H", "power", "weights"))
+    H = batch["H"][0].to(torch.complex128)
+    power, weights = (batch[name][0].double() for name in ("power", "weights"))
     estimate = imperfect_csi(H, csi_error) if csi_error else H
     cell = observe(estimate, power, 1.0, weights)
-    learned, rzf = run(network, cell)
-    cross = None
-    if csi_error:
-        cross = H @ estimate.mH * power[:, None, None]
-    reached = weights * rates(received_amplitudes(cell.A, learned.Y, learned.downlink, cross))
-    with torch.no_grad():
-        safe = weights * rates(received_amplitudes(cell.A, rzf.Y, rzf.downlink, cross))
-    return -(reached.sum(-1) / safe.sum(-1)).mean()
+    states = run(network, cell)
+    cross = H @ estimate.mH * power[:, None, None] if csi_error else None
+    values = [(weights * _response(state, cross).rates()).sum(-1).log() for state in states]
+    gains = [(value - values[0].detach()).mean() for value in values]
+    return -(gains[-1] + EARLY * sum(gains[1:-1], torch.zeros_like(gains[-1])))
+
+
+def _response(state: State, cross: Tensor | None) -> Response:
+    """As the network expects it, or in the true channel: cross = H_true H^H P / s2."""
+    if cross is None:
+        return state.response
+    received = squared_magnitude(cross @ directions(state.seen, state.q))
+    received = received / (state.q * state.seen.length).sum(-1)[:, None, None]
+    signal = received.diagonal(dim1=-2, dim2=-1)
+    return Response(signal, received.sum(-1) - signal)
 
 
 def train_precoder(
@@ -75,9 +89,8 @@ def train_precoder(
     settings: TrainSettings,
     folder: Path,
     *,
-    width: int = 32,
-    messages: int = 16,
-    layers: int = 3,
+    width: int = 10,
+    layers: int = 6,
     start: IcgnnPrecoder | None = None,
     validate: Callable[[IcgnnPrecoder], Mapping[str, float]] | None = None,
     quiet: bool = False,
@@ -88,7 +101,7 @@ def train_precoder(
         data: see `CellBatches`.
         settings: see `training_settings`.
         folder: receives checkpoint, log and curve.
-        width, messages, layers: of a fresh network.
+        width, layers: of a fresh network.
         start: train this network on instead.
         validate: metrics of the averaged network.
 
@@ -99,7 +112,7 @@ def train_precoder(
         InputError: the folder holds a run with other settings.
     """
     torch.manual_seed(settings.seed)
-    network = IcgnnPrecoder(width, messages, layers) if start is None else start
+    network = IcgnnPrecoder(width, layers) if start is None else start
     settings = dataclasses.replace(
         settings, identity=_identity(network, data.settings, data.batch, data.stored)
     )

@@ -36,14 +36,16 @@ class CellSettings:
         correlated: share of the batches with correlated antennas.
         weighted: share with weights of the users, log-normal of mean about 1.
         csi_error: share of error in the estimates that the network sees.
+        overloaded: share of the batches that keep fewer antennas than users.
     """
 
-    users: tuple[int, ...] = (2, 3, 4, 6, 8, 10, 14, 20)
+    users: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 8, 10, 14, 20)
     max_antennas: int = 32
-    snr_db: tuple[float, float] = (-5.0, 25.0)
+    snr_db: tuple[float, float] = (-20.0, 60.0)
     correlated: float = 0.5
     weighted: float = 0.15
     csi_error: float = 0.0
+    overloaded: float = 0.15
 
 
 class CellBatches(Dataset[dict[str, Tensor]]):
@@ -86,6 +88,8 @@ class CellBatches(Dataset[dict[str, Tensor]]):
             H = neighbours(size, generator)
         else:
             H = plane_waves(size, generator)
+        if s.overloaded and H.shape[1] > 1 and rng.random() < s.overloaded:
+            H = H[..., : int(rng.integers(1, H.shape[1]))]
         low, high_db = s.snr_db
         snr = low + (high_db - low) * torch.rand(len(H), generator=generator)
         weights = torch.ones(H.shape[:2])

@@ -11,7 +11,7 @@ from fieldfare.common.errors import InputError
 
 from ...channels.arrays import open_arrays
 from ...channels.files import read_channels, read_network
-from ...channels.layouts import NAMES
+from ...channels.layouts import find_channel
 
 
 def info(source: Path, options: JsonOptions) -> None:
@@ -19,7 +19,7 @@ def info(source: Path, options: JsonOptions) -> None:
     arrays = open_arrays(source)
     if "beta" in arrays:
         result = _describe_network(source)
-    elif any(name in arrays for name in NAMES):
+    elif find_channel(arrays) is not None:
         result = _describe_channels(source)
     else:
         found = ", ".join(sorted(arrays)) or "nothing"

@@ -45,10 +45,11 @@ def bench(options: BenchOptions) -> None:
     for users, antennas in options.sizes:
         generator = torch.Generator().manual_seed(0)
         drawn = rayleigh((64, users, antennas), generator)
+        tried = 1 + float(greedy_users(drawn, power).sum(-1).double().mean())
         steps = {
-            LEARNED: len(network.layers) + 1,
-            "greedy": 1 + float(greedy_users(drawn, power).sum(-1).double().mean()),
-            "wmmse": float(wmmse(drawn, power, 1.0).iterations.double().mean()),
+            LEARNED: 2 * (len(network.layers) + 1) + tried,
+            "greedy": 1 + tried,
+            "wmmse": 1 + float(wmmse(drawn, power, 1.0).iterations.double().mean()),
         }
         for name, precoder in precoders.items():
             if not can_serve(name, users, antennas):
@@ -60,7 +61,7 @@ def bench(options: BenchOptions) -> None:
                 users,
                 antennas,
                 iterations=steps.get(method, 0),
-                network=network_macs(network, users) if learned else 0,
+                network=2 * network_macs(network, users) if learned else 0,
             )
             place = {"method": name, "users": users, "antennas": antennas}
             for batch in options.batches:

@@ -19,6 +19,7 @@ from ...channels.draw import draw_channels
 from ...channels.files import read_channels
 from ...evaluation.choice import choose
 from ...evaluation.tables import Row, check_folder, publish
+from ...networks.kernels import notice
 from ...signals.csi import imperfect_csi
 from .. import evaluation
 from ..learned import find_precoder
@@ -45,6 +46,7 @@ class Setting(NamedTuple):
 def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
     """Compare precoders on files or drawn channels; write the reports where asked."""
     set_threads()
+    notice.quiet = options.quiet
     check_folder(options.output)
     precoders = choose(
         options.methods or METHODS, options.models, partial(find_precoder, options=options)

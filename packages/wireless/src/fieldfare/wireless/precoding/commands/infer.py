@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from ... import inference
 from ...channels.files import ChannelFile, read_channels
 from ...networks.models import PRECODING_TASK
-from ...signals.rates import rate
 from ..learned import find_precoder
-from ..methods import Precoder, flat
+from ..methods import Precoder, exact_rate, flat
 from ..options import InferOptions
 
 
@@ -50,7 +47,7 @@ def _load(options: InferOptions) -> inference.Method[ChannelFile]:
 def _precode(precoder: Precoder, channels: ChannelFile) -> inference.Result:
     W, flags = precoder(channels.H, channels.power, channels.noise_power, channels.weights)
     truth = channels.H if channels.H_true is None else channels.H_true
-    exact = rate(truth.to(torch.complex128), W.to(torch.complex128), channels.noise_power)
+    exact = exact_rate(truth, W, channels.noise_power)
     rates = exact.to(channels.H.real.dtype)
     count = rates[..., 0].numel()
     guarded = None if flags is None else int(flags.sum())
