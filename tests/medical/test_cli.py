@@ -16,6 +16,7 @@ from fieldfare.medical import cli, options
 from fieldfare.medical.data import naming, regions
 from fieldfare.medical.inference import predict
 from fieldfare.medical.inference import run as inference
+from fieldfare.medical.phantoms import generate
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_choices_are_those_of_the_library() -> None:
     assert tuple(regions.SCHEMES) == options.SCHEMES
     assert options.MODALITIES == naming.MODALITIES
     assert tuple(predict.TTA) == options.TTA
-    assert tuple(regions.POSTPROCESSING) == options.POSTPROCESSING
+    assert tuple(generate.GENERATORS) == options.GENERATORS
     assert options.MEMORY == MEMORY_MODES
 
 

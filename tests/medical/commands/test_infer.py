@@ -252,14 +252,18 @@ def test_nan_from_the_network_is_an_error(
     assert not (tmp_path / "s.nii.gz").exists()
 
 
-def test_a_dry_run_of_what_is_too_large_reads_its_header_only(
-    model: Path, cases: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fieldfare.medical.commands import infer as command
-
-    monkeypatch.setattr(command, "LARGE", 900)
-    (cases[0] / "A_flair.nii.gz").write_bytes((cases[0] / "A_flair.nii.gz").read_bytes()[:-40])
-    result = run(cases[0], "-o", tmp_path / "s.nii.gz", "--model", model, "--dry-run", "--json")
+def test_a_dry_run_reads_headers_only(model: Path, cases: list[Path], tmp_path: Path) -> None:
+    """An image cut short is not noticed; one on another grid is, for its header says so."""
+    path = cases[0] / "A_flair.nii.gz"
+    path.write_bytes(path.read_bytes()[:-40])
+    common = (cases[0], "-o", tmp_path / "s.nii.gz", "--model", model, "--dry-run", "--json")
+    result = run(*common)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["voxels"] == 960
+    plan = json.loads(result.stdout)
+    assert plan["network_grid"].startswith("12x15x16 voxels of 1x1x1 mm")
+    assert plan["tiles"] == 1
     assert names(tmp_path) == ["A", "B"]
+    write_nifti(path, head(0, (8, 10, 9)))
+    other = run(*common)
+    assert other.exit_code == 2
+    assert "not on one grid (flair differs from t1ce: shape 8x10x9" in other.stderr

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of data sets and programs, and which of several images of a modality is meant."""
 
+import json
+
 import numpy as np
 import pytest
 from sample_formats import write_series
@@ -83,3 +85,31 @@ def test_channels_are_modalities_each_once(tmp_path, channels):
         Case.from_channels(path, channels)
     with pytest.raises(InputError, match="no such file"):
         Case.from_channels(tmp_path / "b.nii.gz", ("t1", "t2"))
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+@pytest.mark.parametrize("above", [False, True])
+def test_numbers_mean_what_dataset_json_says(tmp_path, key, above):
+    folder = tmp_path / "imagesTr"
+    folder.mkdir()
+    for number in range(4):
+        write_nifti(folder / f"P_{number:04d}.nii.gz", head(number))
+    told = {"0": "FLAIR", "1": "T1w", "2": "T1Gd", "3": "T2w"}  # as the Decathlon's brains
+    place = tmp_path if above else folder
+    (place / "dataset.json").write_text(json.dumps({key: told, "labels": {"0": "x"}}))
+    case = find_case(folder)
+    order = ("t1", "t1ce", "t2", "flair")
+    assert [case.files[name].name[2:6] for name in order] == ["0001", "0002", "0003", "0000"]
+    assert not case.notes
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"channel_names": {"0": "CT"}}', '{"modality": {"0": "T1", "1": "T1"}}']
+)
+def test_a_dataset_json_that_says_nothing_leaves_the_usual_order_and_its_warning(tmp_path, text):
+    for number in range(4):
+        write_nifti(tmp_path / f"P_{number:04d}.nii.gz", head(number))
+    (tmp_path / "dataset.json").write_text(text)
+    case = find_case(tmp_path)
+    assert case.files["flair"].name == "P_0003.nii.gz"
+    assert any("only numbered" in note for note in case.notes)

@@ -3,6 +3,7 @@
 
 import dataclasses
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -121,9 +122,9 @@ def test_cases_are_made_ready_once_and_again_when_a_file_changes(tmp_path, monke
     folder = write_ball_case(tmp_path / "C0")
     ready, load, made = tmp_path / "ready", data.load_sample, []
 
-    def counted(case, config):
+    def counted(case, config, **options):
         made.append(case.images.name)
-        return load(case, config)
+        return load(case, config, **options)
 
     monkeypatch.setattr(data, "load_sample", counted)
     first = cache_cases([case_of(folder)], CONFIG, ready, quiet=True)
@@ -285,3 +286,20 @@ def test_slices_have_foreground_too(sparse):
         patch = dataset[draw]
         assert patch["image"].shape == (4, 12, 10)
         assert patch["depth"].any()
+
+
+def test_heads_with_their_skull_are_refused_as_in_inference(tmp_path):
+    folder = write_ball_case(tmp_path / "C0")
+    for path in folder.glob("*.nii.gz"):
+        if "seg" not in path.name:
+            values = np.asarray(nib.load(path).dataobj, np.float32)
+            air = np.random.default_rng(0).uniform(1, 20, values.shape)
+            write_nifti(path, np.where(values == 0, air, values), affine())
+    case = case_of(folder)
+    with pytest.raises(InputError, match="skull was not stripped"):
+        load_sample(case, CONFIG)
+    assert load_sample(case, CONFIG, force=True).depth.any()
+    ready = tmp_path / "ready"
+    cache_cases([case], CONFIG, ready, force=True, quiet=True)
+    with pytest.raises(InputError, match="skull was not stripped"):
+        cache_cases([case], CONFIG, ready, quiet=True)  # not found ready

@@ -85,8 +85,6 @@ def test_little_enhancing_tumour_becomes_core():
     assert (values == 4).sum() == amount, "the input was changed"
     none = np.zeros((3, 3, 3), np.uint8)
     assert regions.replace_small_et(none, "brats2020") is none
-    assert set(regions.POSTPROCESSING) == {"none", "replace-small-et"}
-    assert not (regions.POSTPROCESSING["replace-small-et"](values, "brats2020") == 4).any()
 
 
 @pytest.mark.parametrize("name", ["seg.nii.gz", "seg.nii", "seg.nrrd"])

@@ -18,6 +18,7 @@ from fieldfare.medical.data.preparation import bounding_box, prepare, slabs, to_
 from fieldfare.medical.data.regions import read_sidecar, to_labels
 from fieldfare.medical.inference import run as inference
 from fieldfare.medical.inference.planning import InferencePlan, lay
+from fieldfare.medical.inference.postprocessing import check_steps, mend
 from fieldfare.medical.inference.predict import Predictor
 from fieldfare.medical.inference.run import InferSettings, segment_case
 from fieldfare.medical.networks.reversible_unet import ReversibleUNet
@@ -214,8 +215,9 @@ def test_small_enhancing_tumour_is_counted_in_mm3(tmp_path: Path) -> None:
     assert np.array_equal(cleaned.labels > 0, plain.labels > 0)
     labels = np.zeros((20, 20, 20), np.uint8)
     labels[:5, :5, :8] = 3
-    assert (inference.postprocess(labels, step, 1.0) == 3).sum() == 200
-    assert (inference.postprocess(labels, step, 0.9) == 3).sum() == 0
+    steps = check_steps(step.postprocess)
+    assert (mend(labels, steps, "brats2023", 1.0) == 3).sum() == 200
+    assert (mend(labels, steps, "brats2023", 0.9) == 3).sum() == 0
 
 
 def test_missing_modality_needs_the_option_and_a_model_that_knows_it(tmp_path: Path) -> None:

@@ -253,3 +253,15 @@ def test_turning_is_exact_and_only_where_both_are_one_grid(tmp_path):
     assert np.array_equal(turn_like(other, lps).data, head())
     mask = read_labels(write_nifti(tmp_path / "e.nii", (permuted > 0).astype(np.uint8), affine))
     assert np.array_equal(turn_like(mask, lps).data, head() > 0)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("file", [*WRITERS, "a.nii.gz", "a.nrrd", "series"])
+def test_the_headers_alone_give_the_grid_that_reading_gives(name, file, tmp_path):
+    writers = {**WRITERS, "a.nii.gz": write_nifti, "a.nrrd": write_nrrd, "series": write_series}
+    path = tmp_path / file
+    writers[file](path, head().astype(np.float32 if file != "series" else np.int16), GRIDS[name])
+    data, affine, _ = formats.read_file(path)
+    shape, found = formats.read_grid(path)
+    assert shape == data.shape
+    assert np.allclose(found, affine, atol=1e-4)

@@ -91,8 +91,9 @@ def train(table: Path, options: TrainOptions) -> None:
 def phantom(options: PhantomOptions) -> None:
     """Draw synthetic labelled cases and a table of them for training; run again to go on.
 
-    Healthy anatomy comes from the MNI152 atlas; lesions, contrasts and the scanner's faults are
-    random. Labels: 1 necrotic or non-enhancing core, 2 oedema, 3 enhancing tumour (brats2023).
+    Healthy anatomy comes from the MNI152 atlas, or with --generator growth from FreeSurfer's
+    fsaverage; lesions, contrasts and the scanner's faults are random. Labels: 1 necrotic or
+    non-enhancing core, 2 oedema, 3 enhancing tumour (brats2023).
     """
     from .commands import phantom as work
 

@@ -24,7 +24,7 @@ PRESETS = (
     "resunet_aspp_small",
     "resunet_aspp_3d",
 )
-POSTPROCESSING = ("none", "replace-small-et")
+GENERATORS = ("atlas", "growth")
 MEMORY = ("none", "checkpoint", "reversible")
 SIDE = click.IntRange(min=16)
 
@@ -44,7 +44,7 @@ class ImageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions):
+class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions, shared.TrustOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
@@ -69,9 +69,10 @@ class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions):
         help="Probability from which a voxel belongs to a region.",
     )
     postprocess: str = console.option(
-        type=click.Choice(POSTPROCESSING),
+        metavar="NAME,...",
         default="none",
-        help="replace-small-et turns enhancing tumour of under 200 mm3 in all into necrotic core.",
+        help="hysteresis: probability from 0.4 counts where it is joined to 0.7; fill-holes; "
+        "replace-small-et turns enhancing tumour of under 200 mm3 in all into necrotic core.",
     )
     tta: str = console.option(
         type=click.Choice(TTA),
@@ -173,12 +174,21 @@ class TrainOptions(shared.ParallelTrainingOptions):
         help="Share of the patches that lack modalities, for use with `infer --allow-missing`; "
         "with it cases may lack some, too.",
     )
+    synthetic: float = console.option(
+        type=console.SHARE,
+        default=0.0,
+        help="Share of the patches that are of phantoms drawn on the way, none twice; 1 needs no "
+        "case to train on.",
+    )
     region_weights: tuple[float, ...] = console.option(
         type=console.Numbers(float, 3), default="1,1,1", help="Of WT, TC, ET in the loss."
     )
     validate_every: int | None = console.option(
         type=click.IntRange(min=1),
         help="Steps between validations. [default: a fifth of all, 200 at most]",
+    )
+    force: bool = console.option(
+        is_flag=True, help="Take heads that are not stripped of their skull; infer refuses them."
     )
     prepared: Path | None = console.option(
         type=console.FILE,
@@ -199,6 +209,12 @@ class PhantomOptions(shared.SeedOptions, shared.TalkOptions):
         type=click.FloatRange(min=0.5, max=8),
         default=1.0,
         help="Side of a voxel, mm; 1 gives 240 x 240 x 155.",
+    )
+    generator: str = console.option(
+        type=click.Choice(GENERATORS),
+        default="atlas",
+        help="atlas: MNI152 and drawn tumours, to train on. growth: other brains, tumours that "
+        "grow, contrasts by relaxation, to judge what was trained.",
     )
     naming: str = console.option(
         type=click.Choice(("brats2020", "brats2023")),

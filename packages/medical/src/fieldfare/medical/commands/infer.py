@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """med-seg infer. Not a medical device."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from fieldfare.common import console
 from fieldfare.common.commands.infer import check_targets, seconds_of, show_plan
+from fieldfare.common.commands.trust import warning
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
@@ -23,9 +25,6 @@ from ..inference.record import NOTICE, record
 from ..options import InferOptions
 from ..volumes.formats import WRITTEN
 from .infer_many import infer_cases, open_inputs
-
-LARGE = 10**8
-"""Voxels of an image above which a dry run reads no more than its header."""
 
 
 def infer(cases: Sequence[Path], options: InferOptions) -> None:
@@ -71,10 +70,10 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
     predictor, card = load_predictor(
         options.model, device=options.device, precision=options.precision, tta=options.tta
     )
-    if options.dry_run and (voxels := inference.voxels_of(case)) > LARGE:
-        _show_size(case, voxels, list(targets.values()), options)
-        return
-    job = inference.open_case(case, settings, predictor, keep_images=pictured)
+    if options.dry_run:
+        job = inference.outline_case(case, settings, predictor)
+    else:
+        job = inference.open_case(case, settings, predictor, keep_images=pictured)
     for note in job.notes:
         console.say(f"warning: {note}")
     plan = inference.plan(job, settings, predictor, probabilities=probabilities)
@@ -82,7 +81,7 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
     if options.dry_run:
         _show_plan(job, plan, predictor, list(targets.values()), options)
         return
-    with Progress("segment", plan.tiles, quiet=quiet) as bar:
+    with Progress("segment", plan.tiles_in_all, quiet=quiet) as bar:
         result = inference.segment(
             job,
             settings,
@@ -91,7 +90,17 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
             probabilities=probabilities,
             progress=lambda done, total: bar.update(done),
         )
-    about = record(job, settings, card, tta=options.tta)
+    doubt = warning(result.judgement, case.name, options)
+    if doubt:
+        console.say(f"warning: {doubt}")
+    about = record(
+        job,
+        settings,
+        card,
+        tta=options.tta,
+        judgement=result.judgement,
+        warnings=[doubt] if doubt else [],
+    )
     written = inference.write(options.output, result, probability=options.prob, **about)
     if pictured:
         from ..report.page import write_pictures
@@ -103,7 +112,7 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
             png=options.png,
             facts=about | {"plan": result.plan.describe()},
             card=card,
-            warnings=job.notes,
+            warnings=about["warnings"],
             viewer=options.viewer,
         )
     measured = memory.peak()
@@ -149,24 +158,6 @@ def _targets(options: InferOptions) -> dict[str, Path]:
     return targets
 
 
-def _show_size(case: Case, voxels: int, outputs: list[Path], options: InferOptions) -> None:
-    """What can be said of a case that is too large to be read for a plan."""
-    facts = {
-        "case": case.name,
-        "files": {name: str(path) for name, path in case.files.items()},
-        "voxels": voxels,
-        "least_bytes": loading_bytes(voxels),
-        "outputs": [str(path) for path in outputs],
-    }
-    lines = [
-        f"case: {case.name}",
-        f"input: {voxels} voxels by its headers; reading takes "
-        f"{memory.mebibytes(loading_bytes(voxels))} and more, tiles are not planned for it",
-        f"outputs: {', '.join(map(str, outputs))}",
-    ]
-    show_plan(facts, options, lines=lines)
-
-
 def _show_plan(
     job: inference.Job,
     plan: InferencePlan,
@@ -174,19 +165,28 @@ def _show_plan(
     outputs: list[Path],
     options: InferOptions,
 ) -> None:
-    """Print the plan, and the time that one measured tile promises."""
+    """Print the plan by the headers, and the time that one measured tile promises.
+
+    Tiles and time are the most that they can be: those without brain will be passed over.
+    """
     tile = np.zeros((plan.batch, len(job.prepared.images), *plan.tile), np.float32)
     seconds = seconds_of(lambda: predictor(tile), count=plan.tiles / plan.batch, warm_up=False)
+    reading = loading_bytes(math.prod(job.reference.data.shape))
     grid = "x".join(map(str, job.prepared.images.shape[1:]))
     facts = {
         "case": job.case.name,
         "files": {name: str(path) for name, path in job.case.files.items()},
         "input": str(job.reference),
         "network_grid": f"{grid} voxels of {'x'.join(f'{s:g}' for s in job.prepared.spacing)} mm",
+        "loading_bytes": reading,
         "warnings": job.notes,
         "outputs": [str(path) for path in outputs],
         **plan.to_dict(),
     }
     lines = [f"{name}: {facts[name]}" for name in ("case", "input", "network_grid")]
-    lines += [plan.describe(), f"outputs: {', '.join(map(str, outputs))}"]
+    lines += [f"by the headers alone, at most: {plan.describe()}"]
+    lines += [
+        f"reading takes about {memory.mebibytes(reading)}",
+        f"outputs: {', '.join(map(str, outputs))}",
+    ]
     show_plan(facts, options, seconds=seconds, lines=lines)

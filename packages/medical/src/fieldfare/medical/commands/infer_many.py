@@ -11,6 +11,7 @@ from typing import Any
 from fieldfare.common import batch, console
 from fieldfare.common.batch.manifest import NAME as MANIFEST
 from fieldfare.common.commands.infer import infer_many
+from fieldfare.common.commands.trust import warning
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights import locate
 
@@ -19,9 +20,9 @@ from ..data.cases import Case, find_case
 from ..data.regions import read_sidecar, sidecar_path
 from ..inference import memory
 from ..inference import run as inference
-from ..inference.predict import load_predictor
+from ..inference.predict import load_predictor, split_names
 from ..inference.record import record
-from ..networks.models import TASK, load_model
+from ..networks.models import TASK
 from ..options import InferOptions
 from ..volumes.formats import ending_of
 
@@ -50,10 +51,11 @@ def infer_cases(
     if options.viewer and options.report is None:
         raise InputError("--viewer: is part of a report; add --report")
     _check_index(options)
-    load_model(options.model)  # so that a wrong one is refused before anything is written
-    digest = hashlib.sha256(locate(options.model, TASK).read_bytes()).hexdigest()
+    load_predictor(options.model)  # so that a wrong one is refused before anything is written
+    files = [locate(name, TASK) for name in split_names(options.model)]
+    digest = "+".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     result_of = asdict(replace(settings, batch=None, max_memory=None))
-    for name in ("channels", "viewer"):
+    for name in ("channels", "viewer", "strict"):
         if value := getattr(options, name):
             result_of[name] = value
     inputs = [case.resolve() for case in cases]
@@ -125,7 +127,15 @@ def _make_worker(
         job = inference.open_case(case, settings, predictor, keep_images=pictured)
         plan = inference.plan(job, settings, predictor, probabilities=probabilities)
         result = inference.segment(job, settings, predictor, plan, probabilities=probabilities)
-        about = record(job, settings, card, tta=options.tta)
+        doubt = warning(result.judgement, job.case.name, options)
+        about = record(
+            job,
+            settings,
+            card,
+            tta=options.tta,
+            judgement=result.judgement,
+            warnings=[doubt] if doubt else [],
+        )
         kinds = _outputs(item.key, options)
         files = dict(zip(kinds, temporaries, strict=True))
         inference.write(files["labels"], result, probability=files.get("prob"), **about)
@@ -139,11 +149,17 @@ def _make_worker(
                 png=files.get("png"),
                 facts=about | {"plan": result.plan.describe()},
                 card=card,
-                warnings=job.notes,
+                warnings=about["warnings"],
                 viewer=options.viewer,
             )
         volumes = {f"{name}_ml": ml for name, ml in inference.volumes_ml(result).items()}
-        return {"seconds": result.seconds, "peak_bytes": float(memory.peak()), **volumes}
+        trust = {}
+        if result.judgement:
+            trust = {
+                "expected_dice": result.judgement.expected,
+                "distance": result.judgement.distance,
+            }
+        return {"seconds": result.seconds, "peak_bytes": float(memory.peak()), **volumes, **trust}
 
     return process
 

@@ -13,10 +13,13 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path, temporary_sibling, write_text
 from fieldfare.common.progress import Progress
 
-from .. import __version__
 from ..options import PhantomOptions
 from ..phantoms.anatomy import load_atlas
-from ..phantoms.generate import make_phantom, write_case
+from ..phantoms.generate import PHANTOMS, make_phantom, write_case
+from ..phantoms.surfaces import load_surfaces
+
+READY = {"atlas": load_atlas, "growth": load_surfaces}
+"""What each generator needs; says what is not installed before work starts."""
 
 SETTINGS = "phantom.json"
 TABLE = "cases.csv"
@@ -29,12 +32,13 @@ def phantom(options: PhantomOptions) -> None:
         raise InputError(f"--val {validation}: is more than --count {count}")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder")
-    load_atlas()
+    READY[options.generator]()
     kept = {
         "seed": options.seed,
         "spacing": options.spacing,
+        "generator": options.generator,
         "naming": options.naming,
-        "version": __version__,
+        "phantoms": PHANTOMS,
     }
     _check_settings(folder, kept)
     names = [f"phantom_{number:04d}" for number in range(count)]
@@ -45,7 +49,7 @@ def phantom(options: PhantomOptions) -> None:
     with progress:
         for done, number in enumerate(missing, start=count - len(missing) + 1):
             rng = np.random.default_rng((options.seed, number))
-            drawn = make_phantom(rng, options.spacing)
+            drawn = make_phantom(rng, options.spacing, options.generator)
             # Under its own name inside a hidden folder, then moved: a case is there whole or not.
             hidden = temporary_sibling(folder / names[number])
             try:
@@ -65,7 +69,8 @@ def _check_settings(folder: Path, settings: dict[str, object]) -> None:
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != settings:
             raise InputError(
-                f"{folder}: holds other phantoms (seed, spacing, naming, version); choose another"
+                f"{folder}: holds other phantoms (seed, spacing, generator, naming, version); "
+                "choose another"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)

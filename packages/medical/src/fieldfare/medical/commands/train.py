@@ -48,9 +48,11 @@ def train(table: Path, options: TrainOptions) -> None:
         settings,
         data,
         options.output,
+        synthetic=options.synthetic,
         start=start.state_dict() if start else None,
         memory=options.memory,
         prepared=options.prepared,
+        force=options.force,
         quiet=options.quiet,
     )
     if is_first_process():
@@ -90,7 +92,7 @@ def _settings(options: TrainOptions) -> TrainSettings:
         warmup_steps=min(50, steps // 10),
         weight_decay=1e-2,
         clip_norm=1.0,
-        ema_decay=0.995,
+        ema_decay=max(0.995, min(0.999, 1 - 10 / steps)),
         checkpoint_every=max(1, min(100, steps // 5)),
         log_every=min(20, every),
         validate_every=every,
@@ -114,7 +116,7 @@ def _card(
         task=TASK,
         summary=f"Brain tumour regions WT, TC, ET in MRI: {describe(config)}.",
         config=config.to_dict(),
-        data=f"{table.name}: {counts['train']} cases",
+        data=_data_said(table, counts["train"], options.synthetic),
         split=(
             f"by patient{fold}: {counts['val']} cases for validation, {counts['test']} for test"
         ),
@@ -129,3 +131,9 @@ def _card(
         seed=settings.seed,
         date=today(),
     )
+
+
+def _data_said(table: Path, cases: int, synthetic: float) -> str:
+    drawn = f"phantoms drawn on the way ({synthetic:.0%} of the patches)"
+    said = f"{table.name}: {cases} cases"
+    return drawn if synthetic == 1 else f"{said}; {drawn}" if synthetic else said

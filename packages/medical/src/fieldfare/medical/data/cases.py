@@ -9,7 +9,7 @@ from fieldfare.common.errors import InputError
 
 from ..volumes.formats import ENDINGS, ending_of, files_of
 from ..volumes.itk import is_series
-from .naming import LABELS, MODALITIES, MODALITY_OF, NUMBERS, parse
+from .naming import LABELS, MODALITIES, MODALITY_OF, NUMBERS, numbers_of, parse
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Case:
 def find_case(folder: Path) -> Case:
     """Find the modalities of a case by the ends of the names of files, or of folders of DICOM.
 
-    All schemes of `naming` count, whatever the case of letters. Other volumes, such as labels, are
+    All schemes of `naming` count, whatever the case of letters; what numbers mean is read from
+    nnU-Net's dataset.json where there is one. Other volumes, such as labels, are
     ignored and listed. A folder that holds only `anat`, as in BIDS, stands for that.
 
     Raises:
@@ -117,10 +118,11 @@ def find_case(folder: Path) -> Case:
     volumes = _volumes(folder)
     if not volumes and (folder / "anat").is_dir():
         return find_case(folder / "anat")
+    numbers = numbers_of(folder)
     found: dict[str, dict[int, list[Path]]] = {}
     ignored = []
     for path in volumes:
-        _, modality, rank = parse(path)
+        _, modality, rank = parse(path, numbers or NUMBERS)
         if modality in MODALITIES:
             found.setdefault(modality, {}).setdefault(rank, []).append(path)
         else:
@@ -149,7 +151,12 @@ def find_case(folder: Path) -> Case:
                 f"the files by {options(MODALITIES)}"
             )
     files = {name: best[name][0] for name in MODALITIES if name in best}
-    return Case(cases[0] or folder.resolve().name, files, tuple(ignored), notes=_numbered(files))
+    return Case(
+        cases[0] or folder.resolve().name,
+        files,
+        tuple(ignored),
+        notes=() if numbers else _numbered(files),
+    )
 
 
 def find_labels(folder: Path) -> Path | None:

@@ -2,7 +2,7 @@
 """The images of a case on one grid, with background 0."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fieldfare.common.errors import InputError
 
+from ..volumes.formats import numbers, read_grid
 from ..volumes.images import (
     Volume,
     geometry_differences,
@@ -77,15 +78,7 @@ def load(
         InputError: a missing modality, a file that `read_volume` refuses, grids that differ, images
             that do not overlap, or heads with their skull.
     """
-    if case.missing and not allow_missing:
-        wanted = ", ".join(f"{name} ({' or '.join(NAMES[name][:2])})" for name in case.missing)
-        raise InputError(
-            f"{case.name}: {wanted} missing; found {_found(case)}; give the files by "
-            f"{options(case.missing)} or add --allow-missing"
-        )
-    if resample_to is not None and resample_to not in case.files:
-        raise InputError(f"--resample-to {resample_to}: {case.name} has only {_found(case)}")
-    chosen = resample_to or next(name for name in REFERENCES if name in case.files)
+    chosen = _chosen(case, resample_to, allow_missing=allow_missing)
     volumes = _read(case)
     notes = [*case.notes, *_together((n, suspicious_header(v)) for n, v in volumes.items())]
     told: list[tuple[str, str | None]] = []
@@ -96,16 +89,7 @@ def load(
     notes += _together(told)
     reference = volumes[chosen]
     volumes = {name: turn_like(volume, reference) for name, volume in volumes.items()}
-    differing = {
-        name: f"{name} differs from {chosen}: {'; '.join(differences)}"
-        for name, volume in volumes.items()
-        if (differences := geometry_differences(volume, reference))
-    }
-    if differing and resample_to is None:
-        raise InputError(
-            f"{case.name}: the images are not on one grid ({' | '.join(differing.values())}); "
-            f"register them or add --resample-to {chosen}"
-        )
+    differing = _differing(case, volumes, chosen, resample_to)
     notes += _skull_notes(case, volumes, force=force)
     images = np.zeros((len(MODALITIES), *reference.data.shape), np.float32)
     for name in list(volumes):
@@ -121,6 +105,74 @@ def load(
         notes.append(f"{name} is missing: zeros stand in for it and the result is less certain")
     present = np.array([name in case.files for name in MODALITIES])
     return LoadedCase(images, present, reference, notes)
+
+
+def look(
+    case: Case, *, resample_to: str | None = None, allow_missing: bool = False
+) -> tuple[Volume, list[str]]:
+    """The grid that `load` gives a case, by the headers alone, and what can be said from them.
+
+    Returns:
+        The grid; its data are a stand-in without memory.
+
+    Raises:
+        InputError: as `load`, of all that headers tell.
+    """
+    chosen = _chosen(case, resample_to, allow_missing=allow_missing)
+    volumes = {}
+    for name, path in case.files.items():
+        shape, affine = read_grid(path)
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        if case.channels and len(shape) == 4 and shape[3] == len(case.channels):
+            shape = shape[:3]
+        if len(shape) != 3 or min(shape) < 2:
+            raise InputError(f"{path}: is no volume ({numbers(shape)}); give three axes of slices")
+        volumes[name] = Volume(np.broadcast_to(np.uint8(0), shape), affine, path=path)
+    notes = [*case.notes, *_together((n, suspicious_header(v)) for n, v in volumes.items())]
+    reference = volumes[chosen]
+    volumes = {name: turn_like(volume, reference) for name, volume in volumes.items()}
+    notes += _differing(case, volumes, chosen, resample_to).values()
+    return reference, notes
+
+
+def _chosen(case: Case, resample_to: str | None, *, allow_missing: bool) -> str:
+    """The modality whose grid counts.
+
+    Raises:
+        InputError: a missing modality.
+    """
+    if case.missing and not allow_missing:
+        wanted = ", ".join(f"{name} ({' or '.join(NAMES[name][:2])})" for name in case.missing)
+        raise InputError(
+            f"{case.name}: {wanted} missing; found {_found(case)}; give the files by "
+            f"{options(case.missing)} or add --allow-missing"
+        )
+    if resample_to is not None and resample_to not in case.files:
+        raise InputError(f"--resample-to {resample_to}: {case.name} has only {_found(case)}")
+    return resample_to or next(name for name in REFERENCES if name in case.files)
+
+
+def _differing(
+    case: Case, volumes: Mapping[str, Volume], chosen: str, resample_to: str | None
+) -> dict[str, str]:
+    """Which images lie on another grid than the chosen one, and how.
+
+    Raises:
+        InputError: some do, and they are not to be resampled.
+    """
+    reference = volumes[chosen]
+    differing = {
+        name: f"{name} differs from {chosen}: {'; '.join(differences)}"
+        for name, volume in volumes.items()
+        if (differences := geometry_differences(volume, reference))
+    }
+    if differing and resample_to is None:
+        raise InputError(
+            f"{case.name}: the images are not on one grid ({' | '.join(differing.values())}); "
+            f"register them or add --resample-to {chosen}"
+        )
+    return differing
 
 
 def _read(case: Case) -> dict[str, Volume]:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How data sets and programs name the images of a case, in one table."""
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..volumes.formats import ending_of
@@ -23,6 +25,9 @@ MODALITY_OF = {word: modality for modality, words in NAMES.items() for word in w
 
 NUMBERS = {f"{number:04d}": modality for number, modality in enumerate(MODALITIES)}
 """ID_0000 ... ID_0003 as nnU-Net's own conversions of BraTS have them."""
+
+LONGEST_JSON = 2**24
+"""Bytes of a dataset.json that is read; it lists every case."""
 
 LABELS = ("seg", "segm", "tumor_segmentation")
 """The last words of BraTS', UPENN-GBM's and UCSF-PDGM's label files."""
@@ -48,8 +53,37 @@ _ENTITY = re.compile(r"_(acq|rec|run|echo|space|desc|res|part)-[a-z0-9]+", re.IG
 _BRAIN = re.compile(r"[-_]brain$", re.IGNORECASE)  # FeTS: ID_brain_t1
 
 
-def parse(path: Path) -> tuple[str, str, int]:
+def numbers_of(folder: Path) -> dict[str, str] | None:
+    """What nnU-Net's dataset.json, in a folder or the one above, says of ID_0000 and so on.
+
+    Both of its forms are read, `channel_names` and the older `modality`.
+
+    Returns:
+        Number to modality; None without such a file, or where a name in it is no modality's.
+    """
+    for place in (folder, folder.resolve().parent):
+        path = place / "dataset.json"
+        try:
+            if not path.is_file() or path.stat().st_size > LONGEST_JSON:
+                continue
+            told = json.loads(path.read_text(encoding="utf-8"))
+            channels = told.get("channel_names") or told["modality"]
+            found = {
+                f"{int(number):04d}": MODALITY_OF[str(name).strip().lower()]
+                for number, name in channels.items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+        if found and len(set(found.values())) == len(found):
+            return found
+    return None
+
+
+def parse(path: Path, numbers: Mapping[str, str] = NUMBERS) -> tuple[str, str, int]:
     """What a file's or folder's name says.
+
+    Args:
+        numbers: what nnU-Net's numbers mean.
 
     Returns:
         Name of the case, which may be empty; the modality, `seg` for labels, or empty where neither
@@ -62,7 +96,7 @@ def parse(path: Path) -> tuple[str, str, int]:
     case, word, treatment = match["case"], match["word"].lower(), match["treatment"] or ""
     if word in LABELS:
         return (stem, "", 0) if treatment else (case, LABELS[0], 0)
-    modality = NUMBERS.get(word) or MODALITY_OF[word]
+    modality = numbers.get(word, "") if word in NUMBERS else MODALITY_OF[word]
     if modality == "t1" and _CONTRAST.search(case):
         modality = "t1ce"
     if case.lower().startswith("sub-"):

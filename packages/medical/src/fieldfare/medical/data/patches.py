@@ -32,7 +32,7 @@ from .augmentation import (
 )
 from .loading import load
 from .naming import MODALITIES
-from .preparation import prepare
+from .preparation import Prepared, prepare
 from .regions import to_regions
 from .table import LabelledCase
 
@@ -90,14 +90,17 @@ class CachedCase:
         return Sample(np.load(self.image, mmap_mode="r"), np.load(self.depth, mmap_mode="r"))
 
 
-def load_sample(case: LabelledCase, config: InputConfig) -> Sample:
+def load_sample(case: LabelledCase, config: InputConfig, *, force: bool = False) -> Sample:
     """Read a case and make it ready as inference does.
 
+    Args:
+        force: take heads that are not stripped of their skull.
+
     Raises:
-        InputError: images that `cases.load` refuses; labels that are no whole numbers, outside the
-            scheme, or on another grid than the images.
+        InputError: images that `loading.load` refuses; labels that are no whole numbers, outside
+            the scheme, or on another grid than the images.
     """
-    loaded = load(case.images, allow_missing=True, force=True)
+    loaded = load(case.images, allow_missing=True, force=force)
     labels = turn_like(read_labels(case.labels), loaded.reference)
     affine = loaded.reference.affine
     if differences := geometry_differences(labels, loaded.reference):
@@ -105,16 +108,26 @@ def load_sample(case: LabelledCase, config: InputConfig) -> Sample:
             f"{case.labels}: is not on the grid of the images ({'; '.join(differences)}); "
             "resample the labels to the images first"
         )
-    regions = to_canonical(to_regions(labels.data, case.scheme, case.labels), affine)
+    regions = to_regions(labels.data, case.scheme, case.labels)
     prepared = prepare(loaded.images, affine, config.spacing, ndim=config.ndim)
+    return sample_of(prepared, regions, config)
+
+
+def sample_of(prepared: Prepared, regions: NDArray[np.bool_], config: InputConfig) -> Sample:
+    """A sample of a prepared case and its regions (3, X, Y, Z) on the grid as it was given."""
     channels = [MODALITIES.index(name) for name in config.modalities]
-    inside = regions[:, *prepared.box].astype(np.float32)
+    inside = to_canonical(regions, prepared.affine)[:, *prepared.box].astype(np.float32)
     depth = (resample_axes(inside, prepared.images.shape[1:]) >= 0.5).sum(axis=0, dtype=np.uint8)
     return Sample(prepared.images[channels].astype(np.float16), depth)
 
 
 def cache_cases(
-    cases: Sequence[LabelledCase], config: InputConfig, folder: Path, *, quiet: bool = False
+    cases: Sequence[LabelledCase],
+    config: InputConfig,
+    folder: Path,
+    *,
+    force: bool = False,
+    quiet: bool = False,
 ) -> list[CachedCase]:
     """Make cases ready in a folder; what lies there already of the very same files is kept.
 
@@ -124,12 +137,12 @@ def cache_cases(
     found = []
     with Progress("prepare", len(cases), unit="case", quiet=quiet) as progress:
         for number, case in enumerate(cases, 1):
-            stem = f"{case.images.name}-{_digest(case, config)}"
+            stem = f"{case.images.name}-{_digest(case, config, force)}"
             cached = CachedCase(
                 case.images.name, folder / f"{stem}.image.npy", folder / f"{stem}.depth.npy"
             )
             if not (cached.image.exists() and cached.depth.exists()):
-                sample = load_sample(case, config)
+                sample = load_sample(case, config, force=force)
                 folder.mkdir(parents=True, exist_ok=True)
                 _save(cached.image, sample.image)
                 _save(cached.depth, sample.depth)
@@ -143,12 +156,13 @@ def _save(path: Path, array: NDArray[Any]) -> None:
         np.save(temporary, array)
 
 
-def _digest(case: LabelledCase, config: InputConfig) -> str:
+def _digest(case: LabelledCase, config: InputConfig, force: bool) -> str:
     """Of all that the cached case depends on; a changed file is known by size and time."""
     files = [*sorted(case.images.files.items()), ("seg", case.labels)]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for _, path in files]
     paths = [(name, str(path.resolve())) for name, path in files]
-    network = [config.spacing, config.ndim, list(config.modalities)]
+    # What was refused once must not be found ready because it was forced in another run.
+    network = [config.spacing, config.ndim, list(config.modalities), *["forced"] * force]
     text = json.dumps([VERSION, paths, states, case.scheme, network])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -190,25 +204,30 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         return len(self.cases)
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        rng, settings = draw.rng(), self.settings
-        sample = self.cases[draw.index].open()
-        flat = len(settings.size) == 2
-        size = (*settings.size, 1) if flat else settings.size
-        start = _place(sample.depth, size, settings.foreground, rng)
-        plane = draw_plane(rng, settings.augmentation, len(settings.size))
-        image, depth = _cut(sample, start, size, plane)
-        if plane:
-            inner = (size[plane[0]], size[plane[1]])
-            image, depth = warp_plane(image, depth, plane, inner, rng, settings.augmentation)
-        if flips := draw_flips(rng, len(settings.size), settings.augmentation.flip):
-            if flat:
-                flips = tuple(axis - 1 for axis in flips)
-            image, depth = image.flip(flips), depth.flip(flips)
+        return cut_patch(self.cases[draw.index].open(), self.settings, draw.rng())
+
+
+def cut_patch(
+    sample: Sample, settings: DataSettings, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """A random patch, augmented, as `PatchDataset` gives it."""
+    flat = len(settings.size) == 2
+    size = (*settings.size, 1) if flat else settings.size
+    start = _place(sample.depth, size, settings.foreground, rng)
+    plane = draw_plane(rng, settings.augmentation, len(settings.size))
+    image, depth = _cut(sample, start, size, plane)
+    if plane:
+        inner = (size[plane[0]], size[plane[1]])
+        image, depth = warp_plane(image, depth, plane, inner, rng, settings.augmentation)
+    if flips := draw_flips(rng, len(settings.size), settings.augmentation.flip):
         if flat:
-            image, depth = image[..., 0], depth[..., 0]
-        image = change_looks(image.contiguous(), rng, settings.augmentation)
-        modality_dropout(image, rng, settings.modality_dropout)
-        return {"image": image, "depth": depth.contiguous()}
+            flips = tuple(axis - 1 for axis in flips)
+        image, depth = image.flip(flips), depth.flip(flips)
+    if flat:
+        image, depth = image[..., 0], depth[..., 0]
+    image = change_looks(image.contiguous(), rng, settings.augmentation)
+    modality_dropout(image, rng, settings.modality_dropout)
+    return {"image": image, "depth": depth.contiguous()}
 
 
 def _place(

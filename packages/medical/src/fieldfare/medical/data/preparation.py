@@ -13,6 +13,7 @@ from scipy.ndimage import binary_fill_holes
 from ..volumes.images import canonical_affine, from_canonical, spacing_of, to_canonical
 from ..volumes.resampling import resample_axes, resampled_shape
 from .intensities import brain_mask, normalise
+from .naming import MODALITIES
 
 SLAB = 2**19
 """Voxels of the input grid onto which probabilities are brought at a time."""
@@ -66,11 +67,35 @@ def prepare(
     values = normalise(turned[(slice(None), *box)])
     shape = (turned.shape[1], turned.shape[2], turned.shape[3])
     x, y, z = spacing_of(canonical_affine(affine, images.shape[1:]))
-    target = (spacing, spacing, max(spacing, z) if ndim == 2 else spacing)
+    target = _target(spacing, z, ndim)
     small = resample_axes(values, resampled_shape(brain.shape, (x, y, z), target))
     return Prepared(
         np.ascontiguousarray(small), binary_fill_holes(brain), box, shape, affine, target
     )
+
+
+def outline(
+    shape: tuple[int, int, int], affine: NDArray[np.float64], spacing: float, *, ndim: int = 3
+) -> Prepared:
+    """As `prepare`, of a grid without images: a brain that fills all of it, without memory."""
+    turned = canonical_affine(affine, shape)
+    whole = to_canonical(np.broadcast_to(np.uint8(0), shape), affine).shape
+    x, y, z = spacing_of(turned)
+    target = _target(spacing, z, ndim)
+    small = resampled_shape(whole, (x, y, z), target)
+    return Prepared(
+        np.broadcast_to(np.float32(0), (len(MODALITIES), *small)),
+        np.broadcast_to(np.True_, whole),
+        (slice(0, whole[0]), slice(0, whole[1]), slice(0, whole[2])),
+        (whole[0], whole[1], whole[2]),
+        affine,
+        target,
+    )
+
+
+def _target(spacing: float, between: float, ndim: int) -> tuple[float, float, float]:
+    """Voxels of a network, mm; `between` lies between the slices of the input."""
+    return spacing, spacing, max(spacing, between) if ndim == 2 else spacing
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:

@@ -10,7 +10,6 @@ resection cavity belongs to none.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +191,6 @@ def replace_small_et(labels: Array, scheme: str, voxels: int = 200) -> Array:
     if not 0 < np.count_nonzero(enhancing) < voxels:
         return labels
     return np.where(enhancing, np.asarray(tissue["NCR"], labels.dtype), labels)
-
-
-POSTPROCESSING: dict[str, Callable[[Array, str], Array]] = {
-    "none": lambda labels, scheme: labels,
-    "replace-small-et": replace_small_et,
-}
-"""Steps after the network by name, each of labels and scheme."""
 
 
 def sidecar_path(segmentation: Path) -> Path:

@@ -61,6 +61,7 @@ class InferencePlan:
         accumulator: in which the blended probabilities are kept, float32 or float16.
         predicted_bytes: the most memory it will take: of the process, on CUDA of the GPU.
         limit_bytes: that it was to fit into; None without.
+        others: of the further networks of an ensemble.
     """
 
     tile: tuple[int, int, int]
@@ -71,14 +72,24 @@ class InferencePlan:
     accumulator: str
     predicted_bytes: int
     limit_bytes: int | None
+    others: "tuple[InferencePlan, ...]" = ()
+
+    @property
+    def tiles_in_all(self) -> int:
+        """Of all networks."""
+        return self.tiles + sum(other.tiles for other in self.others)
 
     def describe(self) -> str:
         """One line."""
         tile, overlap = ("x".join(map(str, side)) for side in (self.tile, self.overlap))
         within = "" if self.limit_bytes is None else f" of {mebibytes(self.limit_bytes)}"
         many = f"{self.tiles} tile{'s' if self.tiles > 1 else ''} of {tile}"
+        more = "".join(
+            f"; then {other.tiles} of {'x'.join(map(str, other.tile))}" for other in self.others
+        )
         return (
-            f"{many} voxels, overlap {overlap}, {self.precision}, accumulator {self.accumulator}; "
+            f"{many} voxels, overlap {overlap}, {self.precision}, accumulator {self.accumulator}"
+            f"{more}; "
             f"peak predicted {mebibytes(self.predicted_bytes)}{within}"
         )
 

@@ -3,6 +3,8 @@
 
 import itertools
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device, resolve_precision
+from fieldfare.common.trust.knowledge import Knowledge, knowledge_of
 from fieldfare.common.weights import ModelCard
 
 from ..data.naming import MODALITIES
@@ -33,6 +36,9 @@ class Predictor:
         device: a name of `fieldfare.common.runtime.DEVICES`.
         precision: `auto` computes in bfloat16 where the processor does so natively.
         tta: a key of `TTA`.
+        others: further members of an ensemble, whose probabilities are averaged with this one's by
+            `run.segment`; a call does not ask them.
+        knowledge: what the network was trained on, as its file says.
 
     Raises:
         InputError: a network of other modalities or regions, or no such device or precision.
@@ -45,7 +51,10 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         tta: str = "none",
+        others: "tuple[Predictor, ...]" = (),
+        knowledge: Knowledge | None = None,
     ) -> None:
+        self.others, self.knowledge = others, knowledge
         self.config = cast(NetworkConfig, network.config)
         if tuple(self.config.modalities) != MODALITIES or tuple(self.config.regions) != REGIONS:
             raise InputError(
@@ -112,15 +121,41 @@ class Predictor:
         return logits.reshape(count, depth, -1, *plane).permute(0, 2, 3, 4, 1)
 
 
+def split_names(names: str) -> list[str]:
+    """The models of an ensemble, `one+two`; a file may have a plus in its name."""
+    return [names] if Path(names).is_file() else names.split("+")
+
+
 def load_predictor(
-    name_or_path: str, *, device: str = "auto", precision: str = "auto", tta: str = "none"
+    names: str, *, device: str = "auto", precision: str = "auto", tta: str = "none"
 ) -> tuple[Predictor, ModelCard]:
-    """A predictor by model name or path, and the model's card.
+    """A predictor by model name or path, and the model's card; of several with a plus between.
+
+    The card of an ensemble is that of the first with all names and summaries.
 
     Raises:
         InputError: no such model, or what `Predictor` refuses.
     """
-    from ..networks.models import load_model
+    from ..networks.models import TASK, load_model
 
-    network, card = load_model(name_or_path)
-    return Predictor(network, device=device, precision=precision, tta=tta), card
+    loaded = [load_model(name) for name in split_names(names)]
+    (network, card), *others = loaded
+    members = tuple(
+        Predictor(other, device=device, precision=precision, tta=tta) for other, _ in others
+    )
+    if others:
+        card = replace(
+            card,
+            name="+".join(one.name for _, one in loaded),
+            summary=" Averaged with: ".join(one.summary for _, one in loaded),
+            metrics=(),
+        )
+    first = Predictor(
+        network,
+        device=device,
+        precision=precision,
+        tta=tta,
+        others=members,
+        knowledge=knowledge_of(split_names(names)[0], TASK),
+    )
+    return first, card

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a case to labels: load, prepare, plan, predict, bring back to the input grid, write."""
 
-import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -13,83 +13,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldfare.common import windows
-from fieldfare.common.errors import InputError, RunError
+from fieldfare.common.errors import RunError
+from fieldfare.common.trust.knowledge import Judgement
 
 from .. import __version__
 from ..data.cases import Case
-from ..data.doubts import doubts
-from ..data.loading import load
-from ..data.preparation import Prepared, nest, prepare, slabs, to_input_grid
-from ..data.regions import (
-    POSTPROCESSING,
-    REGIONS,
-    region_labels,
-    replace_small_et,
-    to_labels,
-    write_labels,
-)
-from ..volumes.formats import read_shape
+from ..data.preparation import Prepared, nest, slabs, to_input_grid
+from ..data.regions import REGIONS, region_labels, to_labels, write_labels
 from ..volumes.images import Volume, write_like
-from . import memory, planning
+from ..volumes.resampling import resample_axes
+from . import planning
+from .job import InferSettings, Job, open_case, outline_case
 from .planning import InferencePlan
+from .postprocessing import check_steps, keep_certain, mend, threshold_of
 from .predict import Predictor
+from .trust import Observer, judge, signs_of
 
-SMALL_ET_MM3 = 200.0
-"""Of `replace-small-et`: 200 voxels of the BraTS grid, on any grid."""
-
-
-@dataclass(frozen=True)
-class InferSettings:
-    """What the result depends on, besides case and model.
-
-    Attributes:
-        labels: scheme of the labels written.
-        threshold: probability from which a voxel belongs to a region.
-        postprocess: a name of `regions.POSTPROCESSING`.
-        resample_to: modality on whose grid differing images are put.
-        allow_missing: do without missing modalities.
-        force: take heads that are not stripped of their skull.
-        max_memory: bytes to plan for, None for no limit.
-        tile, overlap, batch: as for `planning.plan_case`.
-        precision: auto, fp32 or bf16; auto may go down to bf16 where memory asks for it.
-    """
-
-    labels: str = "brats2023"
-    threshold: float = 0.5
-    postprocess: str = "none"
-    resample_to: str | None = None
-    allow_missing: bool = False
-    force: bool = False
-    max_memory: int | None = None
-    tile: int | None = None
-    overlap: int | None = None
-    batch: int | None = None
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise InputError(f"--threshold {self.threshold}: must lie between 0 and 1")
-        if self.overlap is not None and self.tile is not None and self.overlap >= self.tile:
-            raise InputError(f"--overlap {self.overlap}: must be below --tile {self.tile}")
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A case made ready.
-
-    Attributes:
-        case: its files.
-        prepared: the brain as the network sees it.
-        reference: the input grid; its data are a stand-in without memory.
-        images: (4, X, Y, Z) on the input grid in the files' units, where they were to be kept.
-        notes: what a user should know, a sentence each.
-    """
-
-    case: Case
-    prepared: Prepared
-    reference: Volume
-    images: NDArray[np.float32] | None
-    notes: list[str]
+__all__ = [
+    "InferSettings",
+    "Job",
+    "Segmentation",
+    "open_case",
+    "outline_case",
+    "plan",
+    "plan_one",
+    "predict",
+    "predict_together",
+    "segment",
+    "segment_case",
+    "volumes_ml",
+    "write",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +55,7 @@ class Segmentation:
         probabilities: (3, X, Y, Z) float32 of WT, TC, ET, where they were asked for.
         reference: the grid.
         seconds: that prediction took, without reading and writing.
+        judgement: how the case stands to what the network knows, where it says that.
     """
 
     labels: NDArray[np.uint8]
@@ -109,55 +64,7 @@ class Segmentation:
     scheme: str
     plan: InferencePlan
     seconds: float
-
-
-def open_case(
-    case: Case, settings: InferSettings, predictor: Predictor, *, keep_images: bool = False
-) -> Job:
-    """Read, check and prepare a case.
-
-    Args:
-        keep_images: for a report; costs 16 bytes a voxel.
-
-    Raises:
-        InputError: whatever is wrong with the case, a modality missing that the model cannot do
-            without, or a case that `settings.max_memory` cannot hold.
-    """
-    if case.missing and settings.allow_missing and not predictor.config.modality_dropout:
-        raise InputError(
-            f"--allow-missing: {case.name} lacks {', '.join(case.missing)} and the model was not "
-            "trained with modalities left out; give them or choose another model"
-        )
-    if settings.max_memory is not None:
-        memory.return_freed_at_once()
-        needed = memory.resident() + planning.loading_bytes(voxels_of(case))
-        if needed > settings.max_memory:
-            raise planning.refusal(settings.max_memory, needed)
-    loaded = load(
-        case,
-        resample_to=settings.resample_to,
-        allow_missing=settings.allow_missing,
-        force=settings.force,
-    )
-    config, reference = predictor.config, loaded.reference
-    prepared = prepare(loaded.images, reference.affine, config.spacing, ndim=predictor.ndim)
-    stand_in = np.broadcast_to(np.uint8(0), reference.data.shape)
-    return Job(
-        case,
-        prepared,
-        replace(reference, data=stand_in),
-        loaded.images if keep_images else None,
-        [*loaded.notes, *doubts(prepared, case.missing)],
-    )
-
-
-def voxels_of(case: Case) -> int:
-    """Of the largest image, by the headers; 0 where they cannot be read: `load` says why."""
-    most = 0
-    for path in set(case.files.values()):
-        with contextlib.suppress(InputError):
-            most = max(most, math.prod(read_shape(path)[:3]))
-    return most
+    judgement: Judgement | None = None
 
 
 def plan(
@@ -165,24 +72,70 @@ def plan(
 ) -> InferencePlan:
     """Choose tiles, accumulator and precision for a case, see `planning.plan_case`.
 
+    Of an ensemble every network has its plan; the memory predicted is the most of any.
+
     Raises:
         InputError: nothing fits into `settings.max_memory`.
     """
+    views = zip((predictor, *predictor.others), (job.prepared, *job.others), strict=True)
+    later = planning.writing_bytes(math.prod(job.reference.data.shape), probabilities=probabilities)
+    first, *others = (plan_one(one, view, settings, later) for one, view in views)
+    most = max(one.predicted_bytes for one in (first, *others))
+    return replace(first, others=tuple(others), predicted_bytes=most)
+
+
+def plan_one(
+    predictor: Predictor, prepared: Prepared, settings: InferSettings, later_bytes: int
+) -> InferencePlan:
     preferred = "fp32" if predictor.dtype == planning.DTYPES["fp32"] else "bf16"
     trained = predictor.config.patch if predictor.ndim == 3 else ()
     lower = preferred == "fp32" and settings.precision == "auto"
     return planning.plan_case(
-        job.prepared.images.shape[1:],
+        prepared.images.shape[1:],
         predictor,
         limit=settings.max_memory,
         tile=settings.tile or max(trained, default=None),
         overlap=settings.overlap,
         batch=settings.batch,
         precisions=(preferred, "bf16") if lower else (preferred,),
-        later_bytes=planning.writing_bytes(
-            math.prod(job.reference.data.shape), probabilities=probabilities
-        ),
+        later_bytes=later_bytes,
     )
+
+
+def predict_together(
+    job: Job,
+    predictor: Predictor,
+    plan: InferencePlan,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[NDArray[np.floating], Judgement | None]:
+    """The mean of the probabilities of all networks of an ensemble, as `predict` gives them.
+
+    All are brought onto the grid of the first; they cover the same box.
+
+    Returns:
+        The mean; how the case stands to what the first network knows, None where it does not say.
+    """
+    known, judgement = predictor.knowledge, None
+    if known is None:
+        result = predict(job.prepared, predictor, plan, progress=progress)
+    else:
+        with Observer(predictor, known.layers) as observer:
+            result = predict(job.prepared, predictor, plan, progress=progress, call=observer)
+        judgement = judge(known, observer.features(), signs_of(result, job.prepared.spacing))
+    done = plan.tiles
+    others = zip(job.others, predictor.others, plan.others, strict=True)
+    for number, (prepared, other, its) in enumerate(others, 2):
+        part = predict(prepared, other, its, progress=functools.partial(_after, progress, done))
+        done += its.tiles
+        result += (resample_axes(part, result.shape[1:]) - result) / np.float32(number)
+    nest(result)
+    return result, judgement
+
+
+def _after(progress: Callable[[int, int], None], before: int, done: int, total: int) -> None:
+    """Progress of a network after others that have done `before` tiles."""
+    progress(before + done, total)
 
 
 def predict(
@@ -191,11 +144,15 @@ def predict(
     plan: InferencePlan,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    call: Callable[..., NDArray[np.float32]] | None = None,
 ) -> NDArray[np.floating]:
     """Predict a prepared brain tile by tile, blended with Gaussian weights.
 
     What lies beyond the brain's box counts as 0, as it does in the images, and tiles without any
     of the brain are not predicted.
+
+    Args:
+        call: instead of the predictor, of tiles as it, where more than its answer is wanted.
 
     Returns:
         Nested probabilities of WT, TC, ET, (3, x, y, z) in the accumulator of the plan.
@@ -227,7 +184,7 @@ def predict(
 
     windows.stream(
         read,
-        predictor,
+        call or predictor,
         write,
         tiles,
         channels=len(REGIONS),
@@ -258,15 +215,18 @@ def segment(
     """
     began = time.perf_counter()
     prepared = job.prepared
-    predicted = predict(prepared, predictor, plan, progress=progress)
+    steps = check_steps(settings.postprocess)
+    threshold = threshold_of(steps, settings.threshold)
+    predicted, judgement = predict_together(job, predictor, plan, progress=progress)
+    keep_certain(predicted, steps, settings.threshold)
     labels = np.zeros(prepared.mask.shape, np.uint8)
     kept = np.zeros((len(REGIONS), *labels.shape), np.float32) if probabilities else None
     for rows, part in slabs(prepared, predicted):
-        labels[rows] = to_labels(part >= settings.threshold, settings.labels)
+        labels[rows] = to_labels(part >= threshold, settings.labels)
         if kept is not None:
             kept[:, rows] = part
     del predicted
-    labels = postprocess(labels, settings, math.prod(job.reference.spacing))
+    labels = mend(labels, steps, settings.labels, math.prod(job.reference.spacing))
     return Segmentation(
         labels=to_input_grid(prepared, labels),
         probabilities=None if kept is None else to_input_grid(prepared, kept),
@@ -274,23 +234,14 @@ def segment(
         scheme=settings.labels,
         plan=plan,
         seconds=time.perf_counter() - began,
+        judgement=judgement,
     )
-
-
-def postprocess(
-    labels: NDArray[np.uint8], settings: InferSettings, voxel_mm3: float
-) -> NDArray[np.uint8]:
-    """Apply a step of `regions.POSTPROCESSING` by name, thresholds in mm^3 on any grid."""
-    if settings.postprocess == "replace-small-et":
-        least = math.ceil(SMALL_ET_MM3 / voxel_mm3)
-        return replace_small_et(labels, settings.labels, voxels=least)
-    return POSTPROCESSING[settings.postprocess](labels, settings.labels)
 
 
 def segment_case(
     case: Case,
     predictor: Predictor,
-    settings: InferSettings = InferSettings(),
+    settings: InferSettings | None = None,
     *,
     probabilities: bool = False,
 ) -> Segmentation:
@@ -299,6 +250,7 @@ def segment_case(
     Raises:
         InputError: what `open_case` and `plan` refuse.
     """
+    settings = settings or InferSettings()
     job = open_case(case, settings, predictor)
     chosen = plan(job, settings, predictor, probabilities=probabilities)
     return segment(job, settings, predictor, chosen, probabilities=probabilities)

@@ -194,6 +194,18 @@ def grid_shape(spacing: float) -> tuple[int, int, int]:
 
 def make_anatomy(rng: np.random.Generator, pose: Pose, grid: Grid, pushes: list[Push]) -> Anatomy:
     """A brain bent at random, with the mass effect of its lesions."""
+    places = pose.to_atlas(bent_points(rng, grid, pushes))
+    maps = [
+        ndimage.map_coordinates(one, places, order=1, mode="constant", prefilter=False)
+        for one in load_atlas().maps
+    ]
+    tissues = np.stack(maps[: len(SHARES)])
+    brain = tissues.sum(axis=0)
+    return Anatomy(grid, _shifted(rng, grid, tissues, brain), *maps[len(SHARES) :])
+
+
+def bent_points(rng: np.random.Generator, grid: Grid, pushes: list[Push]) -> Field:
+    """Where each voxel of a bent brain comes from in the straight one: (3, X, Y, Z), mm."""
     points = grid.points()
     move = np.zeros_like(points)
     for push in pushes:
@@ -210,14 +222,7 @@ def make_anatomy(rng: np.random.Generator, pose: Pose, grid: Grid, pushes: list[
     for scale, size in ((60.0, 3.0), (25.0, 1.3)):
         for axis in range(3):
             move[axis] += size * strength * grid.noise(rng, scale)
-    places = pose.to_atlas(points + move)
-    maps = [
-        ndimage.map_coordinates(one, places, order=1, mode="constant", prefilter=False)
-        for one in load_atlas().maps
-    ]
-    tissues = np.stack(maps[: len(SHARES)])
-    brain = tissues.sum(axis=0)
-    return Anatomy(grid, _shifted(rng, grid, tissues, brain), *maps[len(SHARES) :])
+    return points + move
 
 
 def _shifted(rng: np.random.Generator, grid: Grid, tissues: Field, brain: Field) -> Field:

@@ -50,8 +50,8 @@ def draw_intensities(rng: np.random.Generator, kind: str) -> dict[str, Intensiti
     )
     tumour = (fluidity, darkness, bled)
     return {
-        "t1": _t1(rng, *t1, *tumour, gain=0.0),
-        "t1ce": _t1(rng, *t1ce, *tumour, gain=rng.uniform(0.05, 1.0)),
+        "t1": _t1(rng, *t1, *tumour, gain=None),
+        "t1ce": _t1(rng, *t1ce, *tumour, gain=0.05 + 0.95 * rng.random() ** 1.4),
         "t2": _t2(rng, fluidity),
         "flair": _flair(rng, fluidity),
     }
@@ -64,14 +64,14 @@ def _t1(
     fluidity: float,
     darkness: float,
     bled: float,
-    gain: float,
+    gain: float | None,
 ) -> Intensities:
     """White matter is 1; oedema lies between it and well below grey matter."""
     darker = grey - fluid if darkness > 0 else 1 - grey
     oedema = grey - darkness * darker + rng.normal(0, 0.02)
     core = _mix(oedema - rng.uniform(-0.05, 0.4) * (grey - fluid), fluid * 1.1, fluidity)
     core = max(core, fluid * 0.9)
-    if gain:
+    if gain is not None:
         if rng.random() < 0.3:  # it enhances a little throughout, or is finely mixed
             core += rng.uniform(0, 0.4) * (1 - core)
         return Intensities(grey, 1.0, fluid, core, oedema, 1 + gain)
@@ -114,7 +114,7 @@ def draw_contrasts(
     """
     grid = anatomy.grid
     intensities = draw_intensities(rng, tumour.kind)
-    fractions = _infiltrating(rng, anatomy, tumour)
+    fractions = tumour.fractions
     healthy = np.clip(1 - fractions.sum(axis=0), 0, 1)
     brain = anatomy.brain
     around = np.clip(1 - brain, 0, 1) * np.clip(0.5 + 0.5 * grid.noise(rng, 8), 0, 2)
@@ -142,16 +142,6 @@ def draw_contrasts(
         patches += rng.uniform(0, 0.12) * grid.noise(rng, rng.uniform(4, 10))
         image *= 1 + inside * np.clip(patches, -0.4, 0.4)
     return np.maximum(images, 0)
-
-
-def _infiltrating(rng: np.random.Generator, anatomy: Anatomy, tumour: Tumour) -> Field:
-    """Fractions as images show them: blurred at the borders, brain shining through the oedema."""
-    blur = rng.uniform(0, 2.0)
-    shown = np.stack([anatomy.grid.blur(one, blur) for one in tumour.fractions])
-    shown *= anatomy.brain / np.maximum(1, shown.sum(axis=0))
-    faint = rng.uniform(0, 0.5) * np.clip(0.5 + 0.5 * anatomy.grid.noise(rng, 15), 0, 1)
-    shown[1] *= 1 - faint
-    return shown
 
 
 def _show(

@@ -10,14 +10,20 @@ from numpy.typing import NDArray
 from ..data.naming import MODALITIES
 from ..data.regions import write_sidecar
 from ..volumes.images import Volume, write_like
-from .anatomy import Pose, grid_shape, load_atlas, make_anatomy
+from .anatomy import Pose, Push, grid_shape, load_atlas, make_anatomy
 from .contrasts import draw_contrasts
-from .lesions import draw_tumour, plan_lesions
+from .growth import grow_tumour
+from .lesions import Tumour, draw_tumour, plan_lesions
 from .mimics import draw_mimics
-from .noise import Field
+from .noise import Field, Grid
+from .relaxation import draw_relaxation
 from .scanner import scan
+from .surfaces import load_surfaces, make_surface_anatomy
 
 SCHEME = "brats2023"
+
+PHANTOMS = 2
+"""Of what `make_phantom` draws: a change of it changes the cases of every seed."""
 
 NAMES = {
     "brats2020": {m: f"_{m}" for m in MODALITIES} | {"seg": "_seg"},
@@ -35,7 +41,7 @@ class Phantom:
             store them, 0 outside the brain.
         labels: (X, Y, Z) uint8 in the scheme brats2023.
         affine: (4, 4), axes LPS as BraTS' files.
-        kind: of the largest lesion, see `lesions.KINDS`.
+        kind: of the largest lesion, see `lesions.KINDS` and `growth.KINDS`.
     """
 
     images: Field
@@ -44,23 +50,20 @@ class Phantom:
     kind: str
 
 
-def make_phantom(rng: np.random.Generator, spacing: float = 1.0) -> Phantom:
+def make_phantom(
+    rng: np.random.Generator, spacing: float = 1.0, generator: str = "atlas"
+) -> Phantom:
     """Draw a case; all that is random comes from `rng`.
 
     Args:
         spacing: mm; 1 gives BraTS' grid of 240 x 240 x 155.
+        generator: of GENERATORS. `atlas` is what networks are trained on. `growth` shares nothing
+            with it but bending, mimics and the scanner's faults: it is there to judge them.
 
     Raises:
         InputError: nilearn, which carries the atlas, is not installed.
     """
-    atlas = load_atlas()
-    pose = Pose(rng, atlas)
-    grid = pose.grid(spacing)
-    lesions = plan_lesions(rng, pose, atlas)
-    anatomy = make_anatomy(rng, pose, grid, [lesion.push() for lesion in lesions])
-    tumour = draw_tumour(rng, anatomy, lesions)
-    mimics = draw_mimics(rng, anatomy)
-    drawn = scan(rng, anatomy, draw_contrasts(rng, anatomy, tumour, mimics))
+    grid, drawn, tumour = GENERATORS[generator](rng, spacing)
     shape = grid_shape(spacing)
     images = np.zeros((len(MODALITIES), *shape), np.float32)
     labels = np.zeros(shape, np.uint8)
@@ -69,6 +72,33 @@ def make_phantom(rng: np.random.Generator, spacing: float = 1.0) -> Phantom:
     affine = np.diag([-spacing, -spacing, spacing, 1.0])
     affine[1, 3] = 239.0
     return Phantom(images, labels, affine, tumour.kind)
+
+
+def _from_atlas(rng: np.random.Generator, spacing: float) -> tuple[Grid, Field, Tumour]:
+    atlas = load_atlas()
+    pose = Pose(rng, atlas)
+    grid = pose.grid(spacing)
+    lesions = plan_lesions(rng, pose, atlas)
+    anatomy = make_anatomy(rng, pose, grid, [lesion.push() for lesion in lesions])
+    tumour = draw_tumour(rng, anatomy, lesions)
+    mimics = draw_mimics(rng, anatomy)
+    return grid, scan(rng, anatomy, draw_contrasts(rng, anatomy, tumour, mimics)), tumour
+
+
+def _grown(rng: np.random.Generator, spacing: float) -> tuple[Grid, Field, Tumour]:
+    surfaces = load_surfaces()
+    pose = Pose(rng, surfaces)
+    grid = pose.grid(spacing)
+    centre = pose.to_phantom(surfaces.white[rng.integers(len(surfaces.white))])
+    push = Push(centre, float(rng.uniform(8, 20)), float(rng.uniform(0, 6)))
+    anatomy = make_surface_anatomy(rng, pose, grid, [push])
+    tumour = grow_tumour(rng, anatomy, centre)
+    mimics = draw_mimics(rng, anatomy)
+    return grid, scan(rng, anatomy, draw_relaxation(rng, anatomy, tumour, mimics)), tumour
+
+
+GENERATORS = {"atlas": _from_atlas, "growth": _grown}
+"""By name: a generator and a spacing in mm to the grid, images (4, X, Y, Z) and tumour."""
 
 
 def write_case(folder: Path, phantom: Phantom, naming: str = "brats2020") -> None:

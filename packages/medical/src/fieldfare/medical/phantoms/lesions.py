@@ -15,7 +15,17 @@ from .noise import Field, Grid
 
 CORE, OEDEMA, ENHANCING = 1, 2, 3
 
-KINDS = {"ring": 0.28, "solid": 0.10, "patchy": 0.22, "non-enhancing": 0.30, "cystic": 0.10}
+VISIBLE = 0.3
+"""Share of tumour in a voxel from which it is labelled: raters draw what they see, and an
+infiltrating border is seen before it makes up half of a voxel."""
+
+BRIGHT = 0.55
+"""The same of enhancing tumour, which is called so where it outshines healthy white matter."""
+
+CRUMB = 60.0
+"""Mm^3."""
+
+KINDS = {"ring": 0.26, "solid": 0.14, "patchy": 0.28, "non-enhancing": 0.24, "cystic": 0.08}
 """Share of lesions: necrotic core in an enhancing rim; enhancing throughout; enhancing here and
 there; none enhancing; a cyst, whose wall enhances in half of the cases."""
 
@@ -50,8 +60,9 @@ class Tumour:
     """Lesions on the phantom's grid.
 
     Attributes:
-        labels: (X, Y, Z) uint8.
-        fractions: (3, X, Y, Z) in [0, 1] of core, oedema, enhancing tumour, soft at the borders.
+        labels: (X, Y, Z) uint8, by what of the fractions is visible.
+        fractions: (3, X, Y, Z) in [0, 1] of core, oedema, enhancing tumour as images show them:
+            soft at the borders, the oedema thinned by brain in between.
         kind: of the largest lesion.
     """
 
@@ -86,16 +97,43 @@ def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, lesions: list[Lesion
     fractions = np.zeros((3, *anatomy.grid.shape), np.float32)
     for lesion in reversed(lesions):
         _draw(rng, anatomy, lesion, fractions)
-    total = fractions.sum(axis=0)
-    labels = np.where(total > 0.5, fractions.argmax(axis=0) + 1, 0).astype(np.uint8)
+    shown = _infiltrating(rng, anatomy, fractions)
+    labels = visible_labels(shown)
     if rng.random() < 0.7:  # raters and networks leave no crumbs
-        parts, count = ndimage.label(labels > 0)
-        sizes = np.bincount(parts.ravel())
-        crumbs = sizes * anatomy.grid.spacing**3 < 60
-        crumbs[1 + sizes[1:].argmax() if count else 0] = False
-        crumbs[0] = False
-        labels[crumbs[parts]] = 0
-    return Tumour(labels, fractions, lesions[0].kind)
+        labels = without_crumbs(labels, anatomy.grid.spacing)
+    return Tumour(labels, shown, lesions[0].kind)
+
+
+def _infiltrating(rng: np.random.Generator, anatomy: Anatomy, fractions: Field) -> Field:
+    """Fractions as images show them: blurred at the borders, brain shining through the oedema."""
+    blur = rng.uniform(0, 2.0)
+    shown = np.stack([anatomy.grid.blur(one, blur) for one in fractions])
+    shown *= anatomy.brain / np.maximum(1, shown.sum(axis=0))
+    faint = rng.uniform(0, 0.5) * np.clip(0.5 + 0.5 * anatomy.grid.noise(rng, 15), 0, 1)
+    shown[1] *= 1 - faint
+    return shown
+
+
+def visible_labels(fractions: Field) -> NDArray[np.uint8]:
+    """Labels (X, Y, Z) of fractions (3, X, Y, Z) of core, oedema and enhancing tumour.
+
+    Tumour is what reaches VISIBLE; core of it where core and enhancement together weigh as much as
+    oedema; enhancing of that where the enhancement reaches BRIGHT.
+    """
+    core, oedema, enhancing = fractions
+    inner = core + enhancing >= oedema
+    labels = np.where(inner, np.where(enhancing >= BRIGHT, ENHANCING, CORE), OEDEMA)
+    return np.where(core + oedema + enhancing >= VISIBLE, labels, 0).astype(np.uint8)
+
+
+def without_crumbs(labels: NDArray[np.uint8], spacing: float) -> NDArray[np.uint8]:
+    """Labels without parts of less than CRUMB mm^3, but for the largest part."""
+    parts, count = ndimage.label(labels > 0)
+    sizes = np.bincount(parts.ravel())
+    crumbs = sizes * spacing**3 < CRUMB
+    crumbs[1 + sizes[1:].argmax() if count else 0] = False
+    crumbs[0] = False
+    return np.where(crumbs[parts], np.uint8(0), labels)
 
 
 def _draw(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, fractions: Field) -> None:
@@ -151,19 +189,22 @@ def _around(grid: Grid, lesion: Lesion) -> tuple[Grid, tuple[slice, ...]] | None
 def _enhancement(
     rng: np.random.Generator, grid: Grid, lesion: Lesion, distance: Field
 ) -> Field | float:
-    """Share of the core that enhances, (X, Y, Z) in [0, 1]."""
+    """Share of the core that enhances, (X, Y, Z) in [0, 1]: less where it is weak or patchy."""
     if not lesion.enhances:
         return 0.0
+    strength = rng.uniform(0.75, 1.3) + rng.uniform(0, 0.4) * grid.noise(rng, rng.uniform(5, 12))
+    strength = np.clip(strength, 0.1, 1).astype(np.float32)
     if lesion.kind in ("ring", "cystic"):
-        widest = 6.0 if lesion.kind == "ring" else 3.0
+        widest = 8.0 if lesion.kind == "ring" else 3.0
         thickness = rng.uniform(1.5, widest) * np.exp(0.4 * grid.noise(rng, 12))
         share = _inside(distance - (lesion.radius - thickness), grid.spacing)
         if rng.random() < 0.5:  # the ring is broken
             share = share * _inside(2 + 4 * grid.noise(rng, 16), 2.0)
-        return share
-    if lesion.kind == "solid":
-        return _inside(4 + 3 * grid.noise(rng, 9), 2.0)
-    return _inside(rng.uniform(-4, 2) + 4 * grid.noise(rng, rng.uniform(6, 14)), 2.0)
+    elif lesion.kind == "solid":
+        share = _inside(4 + 3 * grid.noise(rng, 9), 2.0)
+    else:
+        share = _inside(rng.uniform(-4, 4) + 4 * grid.noise(rng, rng.uniform(6, 14)), 2.0)
+    return np.asarray(share * strength, np.float32)
 
 
 def _inside(depth: Field, width: float) -> Field:

@@ -22,7 +22,10 @@ from ..data.table import LabelledCase
 from ..evaluation.metrics import dice
 from ..networks.config import NetworkConfig
 from ..networks.create import create_network
+from ..phantoms.anatomy import load_atlas
+from ..phantoms.generate import PHANTOMS
 from .losses import deep_supervision, truth_maps
+from .synthetic import SyntheticPatches
 
 VALIDATION_TILE = 128
 """Longest side of a tile in validation, voxels: at 2 mm a brain is one tile."""
@@ -124,19 +127,23 @@ def train(
     data: DataSettings,
     folder: Path,
     *,
+    synthetic: float = 0.0,
     start: Mapping[str, Tensor] | None = None,
     memory: str = "none",
     prepared: Path | None = None,
+    force: bool = False,
     quiet: bool = False,
 ) -> nn.Module:
     """Train a network on the cases of the split train; those of val are only measured.
 
     Args:
+        synthetic: share of the patches that are of phantoms drawn on the way, see `synthetic`.
         start: weights to begin with (fine-tuning); a fresh network when None.
         memory: `none`, `checkpoint` or `reversible`: what the backward pass keeps. The result is
             the same up to rounding, so that a run may go on in another mode.
         prepared: folder of the cases made ready, which runs may share; `prepared` in `folder` when
             None.
+        force: take heads that are not stripped of their skull.
 
     Returns:
         The network with averaged weights; log, curve and checkpoint lie in `folder`.
@@ -152,12 +159,15 @@ def train(
         )
     objective = Objective(config.regions, data.region_weights)
     wanted = [case for case in cases if case.split in ("train", "val")]
-    if not any(case.split == "train" for case in wanted):
+    if synthetic < 1 and not any(case.split == "train" for case in wanted):
         raise InputError("the table has no case in the split train")
     begin = "fresh" if start is None else digest(start)
     identity = json.dumps(
         [config.to_dict(), dataclasses.asdict(data), begin, [case.identity for case in wanted]]
     )
+    if synthetic:
+        load_atlas()  # says what is missing before work starts
+        identity = json.dumps([identity, synthetic, PHANTOMS])
     settings = dataclasses.replace(settings, identity=identity)
     torch.manual_seed(settings.seed)
     try:
@@ -170,14 +180,15 @@ def train(
         raise InputError(f"--patch-size: sides must be multiples of {stride}, got {data.size}")
     if start is not None:
         network.load_state_dict(start)
-    ready = cache_cases(wanted, config, prepared or folder / "prepared", quiet=quiet)
+    ready = cache_cases(wanted, config, prepared or folder / "prepared", force=force, quiet=quiet)
     splits = {
         split: [r for r, case in zip(ready, wanted, strict=True) if case.split == split]
         for split in ("train", "val")
     }
+    drawn = PatchDataset(splits["train"], data) if synthetic < 1 else None
     return fit(
         network,
-        PatchDataset(splits["train"], data),
+        SyntheticPatches(synthetic, drawn, data, config) if synthetic or drawn is None else drawn,
         objective,
         settings,
         folder,

@@ -47,16 +47,21 @@ def read_file(path: Path) -> tuple[Array, NDArray[np.float64], Header | None]:
     return found
 
 
+def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Voxels along each axis and the affine, by the header alone; errors as of `read_file`."""
+    read = {
+        "nifti": nifti.grid_of,
+        "nrrd": nrrds.grid_of,
+        "itk": itk.grid_of,
+        "dicom": itk.series_grid,
+    }
+    found: tuple[tuple[int, ...], NDArray[np.float64]] = _guarded(read, path)
+    return found
+
+
 def read_shape(path: Path) -> tuple[int, ...]:
     """Voxels along each axis, by the header alone; errors as of `read_file`."""
-    read = {
-        "nifti": nifti.shape_of,
-        "nrrd": nrrds.shape_of,
-        "itk": itk.shape_of,
-        "dicom": itk.series_shape,
-    }
-    shape: tuple[int, ...] = _guarded(read, path)
-    return shape
+    return read_grid(path)[0]
 
 
 def files_of(path: Path) -> list[Path]:

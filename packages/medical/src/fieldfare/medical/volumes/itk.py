@@ -46,9 +46,10 @@ def read(path: Path) -> Content:
     return _content(path, kit.ReadImage(str(path)))
 
 
-def shape_of(path: Path) -> tuple[int, ...]:
-    """Voxels along each axis, by the header alone."""
-    return _opened(path)[0]
+def grid_of(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Voxels along each axis and affine (RAS+), by the header alone."""
+    shape, reader = _opened(path)
+    return shape, _affine_of(reader)
 
 
 def data_file(path: Path) -> Path:
@@ -102,10 +103,20 @@ def read_series(folder: Path) -> Content:
 
 
 @kept_locale()
-def series_shape(folder: Path) -> tuple[int, ...]:
-    """Voxels along each axis of the one DICOM series of a folder, by its headers."""
-    names = _series_files(folder)
-    return (*_Slice(names[0]).size, len(names))
+def series_grid(folder: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Voxels along each axis and affine (RAS+) of a folder's one DICOM series, by its headers.
+
+    Raises:
+        InputError: as of `read_series`.
+    """
+    slices = [_Slice(name) for name in _series_files(folder)]
+    first, last = slices[0], slices[-1]
+    affine = first.affine
+    if len(slices) > 1:
+        _check_slices(folder, slices)
+        step = (last.position - first.position) / (len(slices) - 1)
+        affine[:3, 2] = step * (-1, -1, 1)
+    return (*first.size, len(slices)), affine
 
 
 class _Slice:
@@ -117,6 +128,7 @@ class _Slice:
         reader.ReadImageInformation()
         keys = set(reader.GetMetaDataKeys())
         self.size = tuple(int(length) for length in reader.GetSize()[:2])
+        self.affine = _affine_of(reader)
         values = (
             reader.GetMetaData(key) if key in keys else "" for key in (_POSITION, _ORIENTATION)
         )
@@ -197,11 +209,18 @@ def _content(path: Path, image: Any) -> Content:
     count = image.GetDimension()
     if count < 3:
         return data, np.eye(4), None  # the caller says why not
-    directions = np.reshape(image.GetDirection(), (count, count))[:3, :3]
-    affine = np.eye(4)
-    affine[:3, :3] = directions * np.array(image.GetSpacing()[:3])
-    affine[:3, 3] = image.GetOrigin()[:3]
-    return data, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, None
+    return data, _affine_of(image), None
+
+
+def _affine_of(image: Any) -> NDArray[np.float64]:
+    """RAS+, of an image or of the reader of one; that of no volume has no meaning."""
+    count, affine = image.GetDimension(), np.eye(4)
+    if count >= 3:
+        directions = np.reshape(image.GetDirection(), (count, count))[:3, :3]
+        affine[:3, :3] = directions * np.array(image.GetSpacing()[:3])
+        affine[:3, 3] = image.GetOrigin()[:3]
+    found: NDArray[np.float64] = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return found
 
 
 # Bytes of a voxel by SimpleITK's numbers of types: u8, i8, u16, i16, u32, i32, u64, i64, f32, f64.

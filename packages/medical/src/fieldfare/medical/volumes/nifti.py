@@ -58,12 +58,19 @@ def read(path: Path) -> Content:
         return np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64), kept
 
 
-def shape_of(path: Path) -> tuple[int, ...]:
-    """Voxels along each axis, by the header alone; errors as of `read`."""
+def grid_of(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Voxels along each axis and affine (RAS+), by the header alone; errors as of `read`."""
     with _quiet_nibabel():
         if path.name.lower().endswith(PAIR):
-            return tuple(map(int, _open_pair(path).shape))
-        return tuple(map(int, _header(path)[1].get_data_shape()))
+            image = _open_pair(path)
+            return tuple(map(int, image.shape)), np.asarray(image.affine, np.float64)
+        header = _header(path)[1]
+        affine = header.get_affine() if _is_mgh(path) else header.get_best_affine()
+        return tuple(map(int, header.get_data_shape())), np.asarray(affine, np.float64)
+
+
+def _is_mgh(path: Path) -> bool:
+    return path.name.lower().endswith(MGH)
 
 
 def parts_of_pair(path: Path) -> tuple[Path, Path]:
@@ -77,7 +84,7 @@ def _header(path: Path) -> tuple[Any, Any]:
     """The class of image and the header, sizes checked."""
     start = read_start(path, _LONGEST_HEADER)
     kinds: tuple[Any, ...] = (nib.Nifti1Image, nib.Nifti2Image)
-    if path.name.lower().endswith(MGH):
+    if _is_mgh(path):
         header = nib.MGHImage.header_class.from_fileobj(io.BytesIO(start))
         check_claim(path, header.get_data_shape())
         return nib.MGHImage, header

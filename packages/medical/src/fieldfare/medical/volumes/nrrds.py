@@ -63,6 +63,10 @@ def read(path: Path) -> Content:
                 data = _read_data(source, beside, header)
     if data.ndim != 3:
         return data, np.eye(4), header  # the caller says why not
+    return data, _affine_of(path, header), header
+
+
+def _affine_of(path: Path, header: Mapping[str, Any]) -> NDArray[np.float64]:
     space = str(header.get("space", "")).lower()
     directions, origin = header.get("space directions"), header.get("space origin")
     if space not in _SPACES or directions is None or origin is None:
@@ -75,12 +79,15 @@ def read(path: Path) -> Content:
         raise InputError(f"{path}: its space units are {', '.join(sorted(units))}; mm is wanted")
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = np.asarray(directions).T, origin
-    return data, np.diag([*_SPACES[space], 1.0]) @ affine, header
+    found: NDArray[np.float64] = np.diag([*_SPACES[space], 1.0]) @ affine
+    return found
 
 
-def shape_of(path: Path) -> tuple[int, ...]:
-    """Voxels along each axis, by the header alone."""
-    return tuple(int(size) for size in nrrd.read_header(str(path))["sizes"])
+def grid_of(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Voxels along each axis and affine (RAS+), by the header alone."""
+    header = nrrd.read_header(str(path))
+    shape = tuple(int(size) for size in header["sizes"])
+    return shape, _affine_of(path, header) if len(shape) == 3 else np.eye(4)
 
 
 def data_file(path: Path, header: Mapping[str, Any] | None = None) -> Path:

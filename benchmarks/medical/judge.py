@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose among models, their ensemble and post-processing, on phantoms of the other generator.
+
+    med-seg phantom -o judge --generator growth --count 24 --val 24 --spacing 2 --seed 41
+    python benchmarks/medical/judge.py judge/cases.csv reversible_unet_phantom run/model.safetensors
+
+Prints the mean Dice of WT, TC and ET over the cases, and of the three means, for every model given,
+for the mean of every 3D with every 2D one, and for every post-processing. A case without a region,
+where none is found either, does not count for it.
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from fieldfare.common import console
+from fieldfare.common.progress import Progress
+from fieldfare.common.runtime import set_threads
+from fieldfare.medical.data.preparation import nest, slabs, to_input_grid
+from fieldfare.medical.data.regions import REGIONS, to_labels, to_regions
+from fieldfare.medical.data.table import LabelledCase, read_table
+from fieldfare.medical.evaluation.metrics import dice
+from fieldfare.medical.inference import run as inference
+from fieldfare.medical.inference.postprocessing import keep_certain, mend, threshold_of
+from fieldfare.medical.inference.predict import Predictor, load_predictor
+from fieldfare.medical.volumes.images import read_labels
+from fieldfare.medical.volumes.resampling import resample_axes
+
+STEPS = ((), ("fill-holes",), ("hysteresis",), ("hysteresis", "fill-holes"))
+SCHEME = "brats2023"
+
+
+def pairs_of(predictors: dict[str, Predictor]) -> list[tuple[str, str]]:
+    """Of a 3D and a 2D model."""
+    return [
+        (one, two)
+        for one, two in itertools.permutations(predictors, 2)
+        if predictors[one].ndim == 3 and predictors[two].ndim == 2
+    ]
+
+
+def predictions(case: LabelledCase, predictors: dict[str, Predictor]):
+    """Every model's, and every pair's, job and probabilities; a pair's as `predict_together`."""
+    settings = inference.InferSettings()
+    single = {}
+    for name, predictor in predictors.items():
+        job = inference.open_case(case.images, settings, predictor)
+        plan = inference.plan(job, settings, predictor)
+        single[name] = job, inference.predict(job.prepared, predictor, plan).astype(np.float32)
+    yield from ((name, *found) for name, found in single.items())
+    for one, two in pairs_of(predictors):
+        job, found = single[one]
+        mean = (found + resample_axes(single[two][1], found.shape[1:])) / 2
+        nest(mean)
+        yield f"{one}+{two}", job, mean
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--tta", default="none")
+    parser.add_argument("--thresholds", default="0.5", help="With commas.")
+    options = parser.parse_args()
+    set_threads()
+    thresholds = [float(part) for part in options.thresholds.split(",")]
+    predictors = {
+        name: load_predictor(name, device="cpu", tta=options.tta)[0] for name in options.models
+    }
+    cases = [case for case in read_table(options.table) if case.split == "val"]
+    scores: dict[tuple[str, ...], list[list[float]]] = {}
+    with Progress("judge", len(cases), unit="case") as bar:
+        for number, case in enumerate(cases, 1):
+            truth = to_regions(read_labels(case.labels).data, SCHEME)
+            for name, job, found in predictions(case, predictors):
+                for steps, threshold in itertools.product(STEPS, thresholds):
+                    labels = finished(job, found.copy(), steps, threshold)
+                    row = [
+                        dice(a, b) for a, b in zip(to_regions(labels, SCHEME), truth, strict=True)
+                    ]
+                    key = (name, f"{threshold:g}", ",".join(steps) or "none")
+                    scores.setdefault(key, []).append(row)
+            bar.update(number)
+    rows = []
+    for (name, threshold, steps), values in scores.items():
+        means = np.nanmean(np.array(values), axis=0)
+        row = {"model": name, "threshold": threshold, "postprocess": steps}
+        row |= {region: round(float(mean), 4) for region, mean in zip(REGIONS, means, strict=True)}
+        rows.append(row | {"mean": round(float(means.mean()), 4)})
+    print(console.table(rows))
+
+
+def finished(
+    job: inference.Job, found: np.ndarray, steps: tuple[str, ...], threshold: float
+) -> np.ndarray:
+    """Labels on the input grid, as `inference.segment` makes them."""
+    keep_certain(found, steps, threshold)
+    labels = np.zeros(job.prepared.mask.shape, np.uint8)
+    for rows, part in slabs(job.prepared, found):
+        labels[rows] = to_labels(part >= threshold_of(steps, threshold), SCHEME)
+    return to_input_grid(job.prepared, mend(labels, steps, SCHEME, 1.0))
+
+
+if __name__ == "__main__":
+    main()
