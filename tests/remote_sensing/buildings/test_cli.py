@@ -181,6 +181,21 @@ def test_training_gives_a_model_that_infer_takes(town, tmp_path):
     assert tuned.exit_code == 0, tuned.output
 
 
+def test_a_scene_and_a_few_labels_teach_a_model(town, tmp_path, model):
+    run = tmp_path / "run"
+    options = ["--init", model, "--steps", 2, "--batch", 2]
+    first = call("train", town.image, town.labels, "-o", run, *options)
+    assert first.exit_code == 0, first.output
+    assert "what has no label is unknown" in first.stderr
+    taught = (run / "model.safetensors").read_bytes()
+    again = call("train", town.image, town.labels, "-o", run, *options)
+    assert again.exit_code == 0, again.output
+    assert (run / "model.safetensors").read_bytes() == taught
+    result = call("train", town.image, town.labels, town.labels, "-o", run, *options)
+    assert result.exit_code == 2
+    assert "a table of scenes, or one scene and its labels" in result.stderr
+
+
 def test_the_clean_stage_needs_a_model_and_reports_what_it_changed(tmp_path, model):
     towns = [
         write_town(tmp_path / name, centre=(32.6, 0.35 + 0.01 * i), name=name)

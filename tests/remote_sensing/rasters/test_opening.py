@@ -2,8 +2,11 @@
 """Any raster by its name; never other files or the network by a file's content."""
 
 import gzip
+import subprocess
+import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +77,56 @@ def test_a_subdataset_is_named_as_gdal_does(scene, prefix):
 def test_the_network_is_asked_for(name):
     with pytest.raises(InputError, match="--allow-remote"):
         open_raster(Path(name))
+
+
+SERVER = """
+import http.server, pathlib, re, sys
+
+class Ranges(http.server.SimpleHTTPRequestHandler):
+    '''Files of this folder, and parts of them, as object stores give them.'''
+
+    def do_GET(self):
+        asked = re.fullmatch(r"bytes=(\\d+)-(\\d+)", self.headers.get("Range", ""))
+        path = pathlib.Path(self.translate_path(self.path))
+        if not asked or not path.is_file():
+            return super().do_GET()
+        content = path.read_bytes()
+        first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Content-Length", str(last - first + 1))
+        self.end_headers()
+        self.wfile.write(content[first : last + 1])
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Ranges)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def address(scene: Path) -> Iterator[str]:
+    """Of a server of the scene's folder; a process of its own, for GDAL holds the interpreter's
+    lock while it opens."""
+    command = [sys.executable, "-c", SERVER]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=scene.parent, **pipes) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.kill()
+
+
+@pytest.mark.parametrize("prefix", ["/vsicurl/", ""])
+def test_a_scene_on_the_network_is_read_where_that_is_allowed(scene, address, monkeypatch, prefix):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    path = Path(f"{prefix}{address}/scene.tif")
+    with environment(allow_remote=True):
+        assert np.array_equal(read(path), read(scene))
+    with environment(), pytest.raises(InputError, match="lies on the network"):
+        read(path)
+    with environment(allow_remote=True), pytest.raises(InputError, match="not a readable raster"):
+        read(Path(f"{prefix}{address}/missing.tif"))
 
 
 def test_scene_that_fetches_is_no_raster():

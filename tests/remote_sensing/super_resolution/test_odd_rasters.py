@@ -16,7 +16,7 @@ from sample_rasters import smooth, write_raster
 
 from fieldfare.common.errors import RunError
 from fieldfare.remote_sensing.super_resolution.cli import main
-from fieldfare.remote_sensing.super_resolution.data import reduce_bicubic
+from fieldfare.remote_sensing.super_resolution.data.reduction import reduce_bicubic
 from fieldfare.remote_sensing.super_resolution.inference.restore import finite
 
 CASES = Path(__file__).parents[1] / "cases"

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from pyproj import CRS
+from rasterio.transform import from_bounds
+from rasterio.warp import transform_bounds
 from sample_rasters import write_raster
 from sample_scenes import row, scenes_of, write_town
 
@@ -110,6 +113,33 @@ def test_a_mask_of_another_place_is_refused(town, tmp_path):
     with pytest.raises(InputError, match=r"lies 3\.0 pixels away"):
         compare_masks(right, mask)
     assert compare_masks(right, right)
+
+
+def test_a_mask_in_another_coordinate_system_is_refused(tmp_path):
+    """Of the same size and about the same ground, but turned by 2 degrees."""
+    town = write_town(tmp_path, centre=(30.1, 55.0))
+    with rasterio.open(town.image) as dataset:
+        bounds = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+        height, width = dataset.shape
+    mask = write_raster(
+        tmp_path / "mask.tif",
+        town.mask[None].astype(np.uint8),
+        crs="EPSG:4326",
+        transform=from_bounds(*bounds, width, height),
+    )
+    with pytest.raises(InputError, match=r"pixels away in another .*gdalwarp -r near"):
+        read_labels(mask, town.image)
+
+
+def test_one_coordinate_system_in_two_wordings_is_one(town, tmp_path):
+    wording = CRS.from_epsg(32636).to_wkt("WKT1_ESRI")
+    mask = write_raster(
+        tmp_path / "mask.tif",
+        town.mask[None].astype(np.uint8),
+        crs=wording.replace("UTM_Zone_36N", "Some_Name"),
+        transform=town.transform,
+    )
+    assert len(read_labels(mask, town.image).polygons) == len(town.boxes)
 
 
 def test_a_folder_of_images_has_a_folder_of_masks(tmp_path):

@@ -223,7 +223,8 @@ def test_a_mask_is_drawn_as_it_was(tmp_path, suffix):
 
 
 def test_an_empty_mask_says_no_building(tmp_path, town):
-    path = write_raster(tmp_path / "mask.tif", np.zeros((1, *town.shape), np.uint8))
+    here = {"crs": "EPSG:32636", "transform": town.transform}
+    path = write_raster(tmp_path / "mask.tif", np.zeros((1, *town.shape), np.uint8), **here)
     assert not drawn(read_labels(path, town.image), town.shape).any()
 
 

@@ -162,7 +162,7 @@ def test_a_turned_raster_is_compared_as_it_lies(tmp_path):
     turned = town.transform * Affine.rotation(40)
     values = np.zeros((3, *town.shape), np.uint8)
     image = write_raster(tmp_path / "turned.tif", values, crs="EPSG:32636", transform=turned)
-    mask = write_raster(tmp_path / "mask.tif", values[:1])
+    mask = write_raster(tmp_path / "mask.tif", values[:1], crs="EPSG:32636", transform=turned)
     rows = [
         {"image": image, "labels": mask, "split": split, "area": split, "window": window}
         for split, window in (("train", "0 0 256 128"), ("val", "0 128 256 128"))

@@ -37,6 +37,7 @@ class BrightRoofs:
 
     config = NetworkConfig(architecture="lraspp", outputs=("building",), gsd=0.3)
     batch = 2
+    knowledge = None
 
     def __call__(self, tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return (tiles.mean(axis=1, keepdims=True) > 0.5).astype(np.float32)

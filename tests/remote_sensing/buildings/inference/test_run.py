@@ -42,6 +42,7 @@ class BrightRoofs:
 
     config = NetworkConfig(architecture="lraspp", outputs=("building",), gsd=GSD)
     batch = 3
+    knowledge = None
 
     def __init__(self) -> None:
         self.tiles = 0

@@ -43,6 +43,11 @@ def focal_in_numpy(logits, truth, weight):
     return mean(-((1 - of_truth) ** 2) * np.log(of_truth), weight)
 
 
+def gce_in_numpy(logits, truth, weight):
+    of_truth = np.where(truth > 0, probability(logits), 1 - probability(logits))
+    return mean((1 - of_truth**0.7) / 0.7, weight)
+
+
 def boundary_in_numpy(logits, truth, weight):
     """The distance to the outline: half a pixel short of that to the nearest other pixel."""
     distance = np.ones(truth.shape)  # without any building all is far outside
@@ -60,6 +65,7 @@ IN_NUMPY = {
     "bce": bce_in_numpy,
     "dice": dice_in_numpy,
     "focal": focal_in_numpy,
+    "gce": gce_in_numpy,
     "boundary": boundary_in_numpy,
 }
 
@@ -80,10 +86,23 @@ def test_numbers_by_hand():
             "bce": -np.log(0.75),
             "dice": 1 - (2 * 0.75 + 1) / (1 + 1 + 1),
             "focal": -(0.25**2) * np.log(0.75),
+            "gce": (1 - 0.75**0.7) / 0.7,
             "boundary": (0.75 * -0.5 / 16 + 0.25 * 0.5 / 16) / 2,
         },
         rel=1e-5,
     )
+
+
+def test_a_wrong_label_pulls_less_than_in_cross_entropy():
+    """Where the network is sure of the opposite, the gradient of gce falls, that of bce grows."""
+
+    def pull(name, confidence):
+        logits = torch.full((1, 1, 1), confidence, requires_grad=True)
+        LOSSES[name](logits, torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).backward()
+        return float(logits.grad)
+
+    assert pull("gce", 4.0) < 0.1 * pull("bce", 4.0)
+    assert pull("gce", 4.0) < pull("gce", 1.0) < pull("bce", 1.0)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -186,7 +205,7 @@ def test_a_sum_of_losses(maps, text, factors):
     ],
 )
 def test_what_is_no_sum_of_losses_is_refused(text):
-    with pytest.raises(InputError, match=r"--loss .*: add up bce, dice, focal, boundary"):
+    with pytest.raises(InputError, match=r"--loss .*: add up bce, dice, focal, gce, boundary"):
         parse_loss(text)
 
 

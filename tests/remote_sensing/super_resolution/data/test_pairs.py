@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw
-from fieldfare.remote_sensing.super_resolution.data import PairDataset, read_tiles, reduce_bicubic
+from fieldfare.remote_sensing.super_resolution.data.pairs import PairDataset, read_tiles
+from fieldfare.remote_sensing.super_resolution.data.reduction import reduce_bicubic
 
 SCALE, PATCH, TIMES = 4, 6, 100
 

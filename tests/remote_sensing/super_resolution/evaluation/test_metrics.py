@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from fieldfare.remote_sensing.super_resolution.data import reduce_bicubic
+from fieldfare.remote_sensing.super_resolution.data.reduction import reduce_bicubic
 from fieldfare.remote_sensing.super_resolution.evaluation.metrics import (
     DEFINITIONS,
     low_resolution_rmse,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sample_rasters import smooth, write_raster
 
 from fieldfare.remote_sensing.super_resolution.inference import run as inference
-from fieldfare.remote_sensing.super_resolution.inference.restore import band_groups
+from fieldfare.remote_sensing.super_resolution.inference.restore import BicubicRestorer, band_groups
 from fieldfare.remote_sensing.super_resolution.inference.run import InferSettings, infer
 
 BICUBIC = InferSettings("bicubic", tile=16, overlap=4)
@@ -117,11 +117,15 @@ def test_uncertainty_is_the_deviation_over_runs_with_those_seeds(tmp_path, tiny_
     assert np.array_equal(result, runs[0])
 
 
-@pytest.mark.parametrize("stop_after", [1, 2])
+@pytest.mark.parametrize("consistent", [True, False])
+@pytest.mark.parametrize("stop_after", [1, 3])
 def test_an_interrupted_run_is_resumed_to_the_same_bytes(
-    rgb, tmp_path, tiny_model, monkeypatch, stop_after
+    tmp_path, tiny_model, monkeypatch, stop_after, consistent
 ):
-    chosen = InferSettings(str(tiny_model), tile=16, overlap=4, device="cpu", precision="fp32")
+    rgb = write_raster(tmp_path / "rgb.tif", smooth(3, 100, 20, 20, 230).astype(np.uint8))
+    chosen = InferSettings(
+        str(tiny_model), tile=16, overlap=4, device="cpu", precision="fp32", consistent=consistent
+    )
     whole, _, _ = run(rgb, tmp_path / "whole.tif", chosen)
     target, add, calls = tmp_path / "out.tif", inference.RowStore.add, []
 
@@ -136,10 +140,13 @@ def test_an_interrupted_run_is_resumed_to_the_same_bytes(
         infer(rgb, target, chosen, chosen.restorers())
     assert not target.exists()
     monkeypatch.setattr(inference.RowStore, "add", add)
-    tiles = []
+    tiles, calls = [], []
     result, _, _ = run(rgb, target, chosen, progress=lambda done, total: tiles.append(done))
     assert np.array_equal(result, whole)
-    assert len(tiles) < len(inference.prepare(rgb, chosen, 4).tiles)
+    assert (
+        len(tiles) < len(inference.prepare(rgb, chosen, chosen.restorers()[0]).tiles)
+        or stop_after == 1
+    )
 
 
 def test_alpha_is_carried_and_masks_the_rest(tmp_path):
@@ -200,7 +207,7 @@ def test_reflectance_keeps_type_and_unit(tmp_path, tiny_model):
 def test_presets_of_the_value_range(tmp_path, dtype, low, high, text, expected):
     values = np.linspace(low, high, 64).reshape(1, 8, 8).astype(dtype)
     source = write_raster(tmp_path / "in.tif", values)
-    job = inference.prepare(source, replace(BICUBIC, value_range=text), 4)
+    job = inference.prepare(source, replace(BICUBIC, value_range=text), BicubicRestorer())
     assert (job.values.low, job.values.high) == pytest.approx(expected)
 
 
@@ -224,11 +231,25 @@ def test_one_bright_pixel_moves_neither_the_range_nor_the_rest(tmp_path):
     plain = write_raster(tmp_path / "plain.tif", image)
     image[:, 0, 0] = 16_000
     bright = write_raster(tmp_path / "bright.tif", image)
-    ranges = [inference.prepare(path, BICUBIC, 4).values for path in (plain, bright)]
+    ranges = [
+        inference.prepare(path, BICUBIC, BicubicRestorer()).values for path in (plain, bright)
+    ]
     assert ranges[0].high == pytest.approx(4000, abs=1)
     assert ranges[1].high == pytest.approx(4000, rel=0.01)
     found, _, _ = run(bright, tmp_path / "out.tif")
     assert found.max() >= 12_000
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "nodata", "written"),
+    [("uint8", 0, 0, 0), ("uint16", 7, 7, 7), ("float32", np.nan, None, np.nan)],
+)
+def test_a_scene_of_only_nodata_gives_only_nodata(tmp_path, dtype, value, nodata, written):
+    source = write_raster(tmp_path / "in.tif", np.full((2, 9, 7), value, dtype), nodata=nodata)
+    result, profile, _ = run(source, tmp_path / "out.tif")
+    assert result.shape == (2, 36, 28)
+    assert np.array_equal(result, np.full_like(result, written), equal_nan=dtype == "float32")
+    assert np.array_equal(profile["nodata"], written, equal_nan=True)
 
 
 def test_groups_of_bands_repeat_the_last():

@@ -39,18 +39,23 @@ def infer(inputs: tuple[Path, ...], options: InferOptions) -> None:
 
 
 @main.command()
-@click.argument("table", type=console.FILE, metavar="SCENES.csv")
+@click.argument(
+    "inputs", nargs=-1, required=True, type=console.FILE, metavar="SCENES.csv | SCENE LABELS"
+)
 @console.options(TrainOptions)
-def train(table: Path, options: TrainOptions) -> None:
-    """Train on labelled scenes; run again to resume.
+def train(inputs: tuple[Path, ...], options: TrainOptions) -> None:
+    """Train on labelled scenes, or teach a model by a few roofs of one; run again to resume.
 
     SCENES.csv has a header and a row for each scene: image, labels (polygons or a mask), split
     (train, val, test) and, optionally, area, window ("row column height width") and gsd (metres per
     pixel, without CRS). No area may lie in two splits.
+
+    SCENE LABELS: a raster and some 20 outlines of roofs on it. The packaged model, or that of
+    --init, goes on from there; what has no label counts as unknown.
     """
     from .commands import train as work
 
-    work.train(table, options)
+    work.train(inputs, options)
 
 
 @main.command()

@@ -11,7 +11,7 @@ from fieldfare.common.console import shared
 
 from .. import options as rasters
 
-DEFAULT_MODEL = "unetplusplus_lite0_kampala"
+DEFAULT_MODEL = "unetplusplus_lite0_drone"
 
 ARCHITECTURES = ("unetplusplus", "unet", "lraspp")
 DEPTH = click.IntRange(1, 4)
@@ -59,7 +59,7 @@ class SceneOptions(rasters.WindowOptions, TileOptions, shared.PrecisionOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(rasters.InferOptions, SceneOptions):
+class InferOptions(rasters.InferOptions, SceneOptions, shared.TrustOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
@@ -119,14 +119,14 @@ class NetworkOptions:
         type=console.POSITIVE,
         help="Metres per pixel that the model shall work at. [default: 0.15, or that of --init]",
     )
-    patch: int = console.option(
+    patch: int | None = console.option(
         type=click.IntRange(min=128),
-        default=256,
-        help="Side of the training patch; below 128 the deepest features learn nothing.",
+        help="Side of the training patch; below 128 the deepest features learn nothing. "
+        "[default: 256, of one scene 128]",
     )
     loss: str = console.option(
         default="bce+dice",
-        help="bce, dice, focal, boundary, added up, with weights: bce+0.5*dice.",
+        help="bce, dice, focal, gce, boundary, added up, with weights: bce+0.5*dice.",
     )
     depth_weights: tuple[float, ...] = console.option(
         type=console.Numbers(float, 4),
@@ -141,14 +141,33 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(NetworkOptions, shared.ParallelTrainingOptions):
+class TrainPlan(NetworkOptions, shared.ParallelTrainingOptions):
+    """Of `train` and `adapt`, once steps and learning rate are known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ScheduleOptions(
+    NetworkOptions, shared.RunFolderOptions, shared.StartOptions, shared.ParallelOptions
+):
+    """What is trained, where and how."""
+
+    steps: int | None = console.option(
+        type=click.IntRange(min=1),
+        help="Steps. [default: 2000; of one scene 200; clean stage of adapt 500]",
+    )
+    learning_rate: float | None = console.option(
+        type=console.POSITIVE,
+        help="Peak of the cosine. [default: 1e-3; of one scene 3e-4; clean stage of adapt 5e-4]",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(_ScheduleOptions):
     """Of `train`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptOptions(
-    NetworkOptions, shared.RunFolderOptions, shared.StartOptions, shared.ParallelOptions
-):
+class AdaptOptions(_ScheduleOptions):
     """Of `adapt`."""
 
     stage: str = console.option(
@@ -160,12 +179,6 @@ class AdaptOptions(
         type=click.Choice(METHODS),
         default="finetune",
         help="How the clean stage learns from --init.",
-    )
-    steps: int | None = console.option(
-        type=click.IntRange(min=1), help="Steps. [default: 2000 noisy, 500 clean]"
-    )
-    learning_rate: float | None = console.option(
-        type=console.POSITIVE, help="Peak of the cosine. [default: 1e-3 noisy, 5e-4 clean]"
     )
 
 

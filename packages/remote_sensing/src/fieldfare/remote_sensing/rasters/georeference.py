@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from pyproj import CRS as ProjCRS
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
@@ -97,6 +99,9 @@ def _fitted(points: Sequence[GroundControlPoint], name: str) -> Affine:
 def distance(one: Georeference, other: Georeference, size: tuple[int, int]) -> str:
     """How far two grids of one size lie apart, in words; empty where they are one, or unknown.
 
+    Of two coordinate systems the corners are compared on the ground: one system may be written in
+    several ways.
+
     Args:
         size: rows and columns.
     """
@@ -104,11 +109,20 @@ def distance(one: Georeference, other: Georeference, size: tuple[int, int]) -> s
         return ""
     if (one.crs is None) != (other.crs is None):
         return ""
-    if one.crs is not None and one.crs != other.crs:
-        return "in another coordinate system"
-    back = ~other.transform
     corners = [(x, y) for x in (0, size[1]) for y in (0, size[0])]
+    there = [one.transform * corner for corner in corners]
+    beyond = ""
+    if one.crs is not None and other.crs is not None and one.crs != other.crs:
+        beyond = " in another coordinate system"
+        try:
+            ours, theirs = (ProjCRS.from_user_input(crs) for crs in (one.crs, other.crs))
+            change = Transformer.from_crs(ours, theirs, always_xy=True)
+            there = [change.transform(x, y, errcheck=True) for x, y in there]
+        except ProjError:
+            return f"elsewhere{beyond}"
+    back = ~other.transform
     away = max(
-        float(np.hypot(*np.subtract(back * (one.transform * corner), corner))) for corner in corners
+        float(np.hypot(*np.subtract(back * point, corner)))
+        for point, corner in zip(there, corners, strict=True)
     )
-    return f"{away:.1f} pixels away" if away > APART else ""
+    return f"{away:.1f} pixels away{beyond}" if away > APART else ""

@@ -103,9 +103,13 @@ def locate(path: Path) -> Place:
 
 
 def _remote_name(text: str) -> str:
-    """`Path` makes one slash of two."""
-    whole = re.sub(r"(https?|ftp):/+", r"\1://", text)
-    return whole if whole.startswith("/vsi") else re.sub(r"^(s3|gs|az):/+", r"/vsi\1/", whole)
+    """The name under which GDAL reads parts of a remote file; `Path` makes one slash of two."""
+    whole = re.sub(r"(?i)(https?|ftp):/+", r"\1://", text)
+    if whole.startswith("/vsi"):
+        return whole
+    if re.match(r"(?i)(https?|ftp):", whole):
+        return f"/vsicurl/{whole}"
+    return re.sub(r"^(s3|gs|az):/+", r"/vsi\1/", whole)
 
 
 def _in_archive(path: Path, kind: str, rest: str) -> Place:

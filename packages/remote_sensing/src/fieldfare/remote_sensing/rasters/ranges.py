@@ -10,8 +10,8 @@ from fieldfare.common.errors import InputError
 
 from .reading import Scene, ValueRange
 
-PERCENTILES = (0.5, 99.5)
-"""Of the valid values: where the bulk of them lies."""
+PERCENTILES = (2.0, 98.0)
+"""Of the valid values: where the bulk of them lies. Clouds on 2 % of a scene do not move them."""
 
 TAIL = 0.5
 """How far beyond these, as a share of what lies between, the extremes still belong to the bulk."""
@@ -26,7 +26,7 @@ class Spread:
 
     Attributes:
         extremes: smallest and largest; None where there are none.
-        bulk: the extremes, each moved to its percentile where it is an outlier.
+        bulk: the extremes, each moved to the last value within reach where it is an outlier.
     """
 
     extremes: ValueRange | None
@@ -57,6 +57,7 @@ def _bulk(low: float, high: float, values: np.ndarray) -> ValueRange:
     first, last = (float(value) for value in np.percentile(values, PERCENTILES))
     reach = TAIL * (last - first)
     if last > first:
-        low = low if low >= first - reach else first
-        high = high if high <= last + reach else last
+        within = values[(values >= first - reach) & (values <= last + reach)]
+        low = low if low >= first - reach else float(within.min())
+        high = high if high <= last + reach else float(within.max())
     return ValueRange(low, high if high > low else low + 1)

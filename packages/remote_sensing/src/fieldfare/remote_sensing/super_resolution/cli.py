@@ -31,12 +31,13 @@ def infer(inputs: tuple[Path, ...], options: InferOptions) -> None:
 
 
 @main.command()
-@click.argument("tiles", type=console.FILE, metavar="TILES")
+@click.argument("tiles", nargs=-1, required=True, type=console.FILE, metavar="TILES...")
 @console.options(TrainOptions)
-def train(tiles: Path, options: TrainOptions) -> None:
-    """Train on a folder of uint8 GeoTIFF tiles; run again to resume.
+def train(tiles: tuple[Path, ...], options: TrainOptions) -> None:
+    """Train on folders of uint8 GeoTIFF tiles; run again to resume.
 
-    The inputs are made from the tiles by Pillow's bicubic filter.
+    The inputs are made from the tiles by Pillow's bicubic filter, a share of them also blurred,
+    noisy, sharpened and compressed.
     """
     from .commands import train as work
 

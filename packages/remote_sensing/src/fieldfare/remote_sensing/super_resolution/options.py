@@ -40,6 +40,11 @@ class RestoreOptions(TileOptions, shared.PrecisionOptions, shared.SeedOptions):
     """How whole images are restored."""
 
     overlap: int = rasters.overlap_option(16)
+    consistent: bool | None = console.option(
+        "--consistent/--no-consistent",
+        default=None,
+        help="The result reduced again is the input. [default: by how the input looks]",
+    )
     sampler: str = console.option(
         type=click.Choice(SAMPLERS),
         default="multistep",
@@ -48,7 +53,7 @@ class RestoreOptions(TileOptions, shared.PrecisionOptions, shared.SeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(rasters.InferOptions, RestoreOptions):
+class InferOptions(rasters.InferOptions, RestoreOptions, shared.TrustOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL, " `bicubic` is the baseline.")
@@ -92,6 +97,22 @@ class TrainOptions(shared.ParallelTrainingOptions):
         type=click.FloatRange(min=0),
         default=0.0,
         help="Weight of the feature distance at t < T (small preset).",
+    )
+    degraded_share: float | None = console.option(
+        type=click.FloatRange(0, 1),
+        help="Share of inputs degraded as imagery is; 0 none. [default: 0.5, published 0]",
+    )
+    blur_sigma: float = console.option(
+        type=click.FloatRange(min=0), default=1.0, help="Largest blur, in input pixels."
+    )
+    noise_sigma: float = console.option(
+        type=click.FloatRange(min=0), default=6.0, help="Strongest noise, in levels of 255."
+    )
+    sharpen_amount: float = console.option(
+        type=click.FloatRange(min=0), default=2.0, help="Strongest unsharp mask."
+    )
+    jpeg_quality: int = console.option(
+        type=click.IntRange(0, 95), default=40, help="Lowest quality of JPEG; 0 none."
     )
     cpem: str = console.option(
         type=click.Choice(CPEMS),

@@ -3,7 +3,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from fieldfare.common.training import TrainSettings, fit
 
-from .data import PairDataset, read_tiles, reduce_bicubic
+from .data.degradations import DegradationRange
+from .data.pairs import PairDataset, read_tiles
+from .data.reduction import reduce_bicubic
 from .networks.diffusion import MeanRevertingSDE
 from .networks.model import (
     ModelConfig,
@@ -38,7 +40,8 @@ class DataSettings:
         final_share: share of draws at t = T; the rest is uniform over 1 to T (the published: 0).
         own_share: share of the draws at t < T whose state the model makes itself; velocity only.
         perceptual_weight: of the feature distance at t < T; see `Objective`.
-        holdout: every n-th tile, in order of name, is kept for validation.
+        holdout: every n-th tile of each folder, in order of name, is kept for validation.
+        degradations: what the inputs went through; clean reductions alone when None.
     """
 
     patch: int = 32
@@ -46,6 +49,7 @@ class DataSettings:
     own_share: float = 0.5
     perceptual_weight: float = 0.0
     holdout: int = 40
+    degradations: DegradationRange | None = None
 
 
 def matching_loss(
@@ -67,6 +71,10 @@ class Objective:
     least-squares restoration and every further step moves towards detail. Draws marked `own` take
     as their state the noised one-step restoration instead of the noised truth: that is what a
     sampler of few steps meets, and a network that never saw it takes blur for truth.
+
+    The comparing network looks at every second pixel, at deeper stages at every 32nd, so that what
+    it asks for differs between the pixels of such a grid, and a network taught by it weaves that
+    grid into its images. Both images are therefore rolled by the draw's random `shift` first.
     """
 
     def __init__(self, model: SuperResolutionModel, perceptual_weight: float = 0.0) -> None:
@@ -98,7 +106,8 @@ class Objective:
         early = t < self.sde.steps
         if self.distance is None or not early.any():
             return loss
-        distance = self.distance.to(x.device)(seen[early], x0[early]).sum() / len(t)
+        images = (rolled(image[early], batch["shift"][early]) for image in (seen, x0))
+        distance = self.distance.to(x.device)(*images).sum() / len(t)
         whole: Tensor = loss + self.perceptual_weight * distance
         return whole
 
@@ -109,6 +118,12 @@ class Objective:
         """The clean image that a velocity implies, for whole times t, one a sample."""
         alpha, sigma = self.sde.at(self.sde.alphas, t, x), self.sde.at(self.sde.sigma_bars, t, x)
         return mu + alpha * (x - mu) - sigma * velocity
+
+
+def rolled(images: Tensor, shifts: Tensor) -> Tensor:
+    """Each of (B, C, H, W) images, rolled around by its (rows, columns) of (B, 2) shifts."""
+    pairs = zip(images, shifts.tolist(), strict=True)
+    return torch.stack([image.roll(shift, dims=(1, 2)) for image, shift in pairs])
 
 
 def _distance() -> "FeatureDistance":
@@ -151,7 +166,7 @@ class OneStepValidation:
 
 def train(
     config: ModelConfig,
-    tiles: Path,
+    folders: Sequence[Path],
     settings: TrainSettings,
     data: DataSettings,
     folder: Path,
@@ -159,7 +174,7 @@ def train(
     start: Mapping[str, Tensor] | None = None,
     quiet: bool = False,
 ) -> SuperResolutionModel:
-    """Train a model on a folder of uint8 GeoTIFF tiles.
+    """Train a model on folders of uint8 GeoTIFF tiles.
 
     Args:
         start: weights to begin with (fine-tuning); a fresh model when None.
@@ -176,15 +191,16 @@ def train(
     elif config.prediction == "velocity":
         initialise_for_velocity(model)
     model.to(memory_format=torch.channels_last)
-    images = read_tiles(tiles, config.network.channels)
-    held_out = images[:: data.holdout]
+    images = [read_tiles(tiles, config.network.channels) for tiles in folders]
+    held_out = [image for part in images for image in part[:: data.holdout]]
     dataset = PairDataset(
-        [image for number, image in enumerate(images) if number % data.holdout],
+        [image for part in images for n, image in enumerate(part) if n % data.holdout],
         scale=config.network.scale,
         patch=data.patch,
         times=config.diffusion_steps,
         final_share=data.final_share,
         own_share=data.own_share,
+        degradations=data.degradations,
     )
     fit(
         model,

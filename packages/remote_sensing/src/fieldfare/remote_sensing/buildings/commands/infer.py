@@ -15,9 +15,12 @@ from fieldfare.common.commands.infer import (
     seconds_of,
     show_plan,
 )
+from fieldfare.common.commands.trust import warning
+from fieldfare.common.console.shared import TrustOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
+from fieldfare.common.trust.knowledge import Judgement
 
 from ...rasters.extent import held_by
 from ...rasters.opening import environment, files_of
@@ -109,6 +112,12 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
             bars.append(Progress("outline", total, unit="building", quiet=quiet))
         bars[1].update(done)
 
+    def judged(judgement: Judgement | None) -> None:
+        if line := warning(judgement, str(source), options):
+            console.say(f"warning: {line}")
+        elif judgement:
+            console.say(f"{source}: {judgement.sentence()}", quiet=quiet)
+
     result = inference.infer(
         source,
         inference.Targets(output, options.mask, options.prob, picture),
@@ -118,6 +127,7 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
         started=started,
         progress=lambda done, total: bars[0].update(done),
         outlined=outlined,
+        judged=judged,
     )
     bars[-1].__exit__(None, None, None)
     result |= {"mask": options.mask, "probability": options.prob, "preview": picture}
@@ -189,7 +199,9 @@ def _infer_many(
     settings.predictor()  # so that a wrong model is refused once, before any worker starts
     infer_many(
         inputs,
-        functools.partial(make_worker, settings, {input_key(path): path for path in inputs}),
+        functools.partial(
+            make_worker, settings, {input_key(path): path for path in inputs}, options
+        ),
         lambda path: (options.output / f"{path.stem}.{options.suffix}",),
         options,
         files_of=files_of,
@@ -198,7 +210,9 @@ def _infer_many(
     )
 
 
-def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) -> batch.Process:
+def make_worker(
+    settings: inference.InferSettings, sources: Mapping[str, Path], options: TrustOptions
+) -> batch.Process:
     """Load the model once; the returned function outlines one item.
 
     Args:
@@ -208,7 +222,16 @@ def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) 
 
     def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
         targets = inference.Targets(temporaries[0], store=item.outputs[0])
-        result = inference.infer(sources[item.key], targets, settings, predictor)
-        return {"buildings": float(result["buildings"]), "tiles": float(result["tiles"])}
+
+        def judged(judgement: Judgement | None) -> None:
+            if line := warning(judgement, item.key, options):
+                console.say(f"warning: {line}")
+
+        result = inference.infer(sources[item.key], targets, settings, predictor, judged=judged)
+        numbers = {"buildings": float(result["buildings"]), "tiles": float(result["tiles"])}
+        if result["trust"]:
+            numbers |= {"expected_iou": result["trust"]["expected"]}
+            numbers |= {"unlike": float(result["trust"]["alarm"])}
+        return numbers
 
     return process

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,37 +12,78 @@ from fieldfare.common import console, files
 from fieldfare.common.commands.train import (
     is_first_process,
     run_settings,
-    save_trained,
     tell_trained,
     today,
 )
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
-from fieldfare.common.weights import ModelCard
+from fieldfare.common.trust.knowledge import PART, Knowledge
+from fieldfare.common.weights import ModelCard, save_with_page
 
 from ...rasters.opening import environment
-from ..data.table import LabelledScene, read_table
+from ..data.table import LabelledScene, read_scene, read_table
 from ..evaluation import label_shift
 from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
 from ..networks.models import TASK, describe, load_model
-from ..options import AdaptOptions, TrainOptions
+from ..options import DEFAULT_MODEL, AdaptOptions, TrainOptions, TrainPlan
 from ..training import adaptation
 from ..training import run as training
+from ..training.few import around_roofs
+from ..training.knowledge import learn_knowledge
 
-DEFAULTS = {"noisy": (2000, 1e-3), "clean": (500, 5e-4)}
+DEFAULTS = {"table": (2000, 1e-3), "scene": (200, 3e-4), "noisy": (2000, 1e-3)}
+DEFAULTS |= {"clean": (500, 5e-4)}
+"""Steps and learning rate."""
+
+SCENE_ZOOM = 1.25
+"""How much the size of a scene's own roofs is varied."""
 
 
 @environment()
-def train(table: Path, options: TrainOptions) -> None:
-    """Train, then write `model.safetensors` with its card."""
-    config, start = _network(options)
-    scenes = _scenes(table, config, quiet=options.quiet)
-    settings, data = _settings(options), _data(options)
-    network = _train(config, start, scenes, settings, data, options)
+def train(inputs: Sequence[Path], options: TrainOptions) -> None:
+    """Train on a table, or on a scene and a few labels; write `model.safetensors` with its card."""
+    if len(inputs) == 1:
+        plan = _plan(options, "table")
+        config, start = _network(plan)
+        scenes = _scenes(inputs[0], config, quiet=options.quiet)
+        data = _data(plan)
+    elif len(inputs) == 2:
+        plan = _plan(options, "scene")
+        plan = dataclasses.replace(
+            plan, init=options.init or DEFAULT_MODEL, patch=options.patch or 128
+        )
+        config, start = _network(plan)
+        data = dataclasses.replace(_data(plan), zoom=SCENE_ZOOM)
+        scenes = _parts(inputs, start, data, quiet=options.quiet)
+    else:
+        raise InputError("give a table of scenes, or one scene and its labels")
+    settings = _settings(plan)
+    network = _train(config, start, scenes, settings, data, plan)
     if not is_first_process():
         return
     how = f"trained by rs-buildings train, loss {data.loss}"
-    tell_trained(_save(network, table, scenes, settings, options.output, how), options)
+    quiet = options.quiet
+    target = _save(network, inputs[0], scenes, settings, options.output, how, quiet=quiet)
+    tell_trained(target, plan)
+
+
+def _parts(
+    inputs: Sequence[Path],
+    start: BuildingNetwork | None,
+    data: training.DataSettings,
+    *,
+    quiet: bool,
+) -> list[LabelledScene]:
+    """What a few labels and a model's own certainty tell of a scene."""
+    assert start is not None
+    scene, messages = read_scene(*inputs, bands=start.config.in_channels)
+    side = math.ceil(data.patch * 1.42 * data.zoom)
+    parts = around_roofs(scene, start, side=side)
+    roofs = len(scene.labels.polygons)
+    messages.append(f"{scene.image}: {roofs} labelled roofs; what has no label is unknown")
+    for text in messages:
+        console.say(text, quiet=quiet)
+    return parts
 
 
 def _train(
@@ -50,7 +92,7 @@ def _train(
     scenes: Sequence[LabelledScene],
     settings: TrainSettings,
     data: training.DataSettings,
-    options: TrainOptions,
+    options: TrainPlan,
 ) -> BuildingNetwork:
     """Plain training, from a model or from the encoder's weights."""
     return training.train(
@@ -73,8 +115,7 @@ def adapt(table: Path, options: AdaptOptions) -> None:
         raise InputError("--stage clean: give the model of the noisy stage with --init")
     if stage == "noisy" and method != "finetune":
         raise InputError("--method: belongs to --stage clean")
-    steps, rate = DEFAULTS[stage]
-    plan = _plan(options, options.steps or steps, options.learning_rate or rate)
+    plan = _plan(options, stage)
     config, start = _network(plan)
     scenes = _scenes(table, config, quiet=options.quiet)
     settings, data = _settings(plan), _data(plan)
@@ -93,7 +134,7 @@ def adapt(table: Path, options: AdaptOptions) -> None:
     if not is_first_process():
         return
     how = f"rs-buildings adapt, stage {stage}" + (f", {method}" if stage == "clean" else "")
-    target = _save(network, table, scenes, settings, folder, how)
+    target = _save(network, table, scenes, settings, folder, how, quiet=options.quiet)
     report = _report(scenes, start if stage == "clean" else None, network)
     files.write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
     lines = [_shift_line(report["label_shift"])]
@@ -104,11 +145,14 @@ def adapt(table: Path, options: AdaptOptions) -> None:
     console.emit(result, as_json=options.as_json, text="\n".join(lines))
 
 
-def _plan(options: AdaptOptions, steps: int, rate: float) -> TrainOptions:
-    """The same as options of `train`."""
-    shared = {field.name for field in dataclasses.fields(TrainOptions)}
+def _plan(options: TrainOptions | AdaptOptions, kind: str) -> TrainPlan:
+    """The same with steps and learning rate."""
+    shared = {field.name for field in dataclasses.fields(TrainPlan)}
     given = {name: value for name, value in vars(options).items() if name in shared}
-    return TrainOptions(**given | {"steps": steps, "learning_rate": rate})
+    steps, rate = DEFAULTS[kind]
+    given["steps"] = options.steps or steps
+    given["learning_rate"] = options.learning_rate or rate
+    return TrainPlan(**given)
 
 
 def _adaptation(config: NetworkConfig, options: AdaptOptions) -> adaptation.AdaptSettings:
@@ -143,7 +187,7 @@ def _shift_line(shift: dict[str, Any] | None) -> str:
     )
 
 
-def _network(options: TrainOptions) -> tuple[NetworkConfig, BuildingNetwork | None]:
+def _network(options: TrainPlan) -> tuple[NetworkConfig, BuildingNetwork | None]:
     """The network's shape, and the model to start from, if any."""
     if options.init:
         start, _ = load_model(options.init)
@@ -175,7 +219,7 @@ def _scenes(table: Path, config: NetworkConfig, *, quiet: bool) -> list[Labelled
     return scenes
 
 
-def _settings(options: TrainOptions) -> TrainSettings:
+def _settings(options: TrainPlan) -> TrainSettings:
     every = max(1, min(200, options.steps // 5))
     share = options.encoder_rate
     if share is None:
@@ -193,9 +237,9 @@ def _settings(options: TrainOptions) -> TrainSettings:
     )
 
 
-def _data(options: TrainOptions) -> training.DataSettings:
+def _data(options: TrainPlan) -> training.DataSettings:
     return training.DataSettings(
-        patch=options.patch,
+        patch=options.patch or 256,
         loss=options.loss,
         depth_weights=options.depth_weights,
         edge_weight=options.edge_weight,
@@ -209,8 +253,10 @@ def _save(
     settings: TrainSettings,
     folder: Path,
     how: str,
+    *,
+    quiet: bool,
 ) -> Path:
-    """Write `model.safetensors` and its page."""
+    """Write `model.safetensors`, with what the model knows, and its page."""
     config = network.config
     counts = dict.fromkeys(("train", "val", "test"), 0)
     for scene in scenes:
@@ -230,4 +276,25 @@ def _save(
         seed=settings.seed,
         date=today(),
     )
-    return save_trained(folder, network, card)
+    knowledge = _knowledge(network, scenes)
+    parts = {}
+    if knowledge is None:
+        console.say(
+            "too few blocks of validation scenes to learn where the model is at home; infer will "
+            "not say",
+            quiet=quiet,
+        )
+    else:
+        console.say(knowledge.summary(), quiet=quiet)
+        parts = {PART: knowledge.to_tensors()}
+    return save_with_page(folder / "model.safetensors", network.state_dict(), card, parts)
+
+
+def _knowledge(network: BuildingNetwork, scenes: Sequence[LabelledScene]) -> Knowledge | None:
+    """What the model knows, by its training and validation scenes; for three bands only."""
+    if network.config.in_channels != 3:
+        return None
+    places: dict[str, dict[str, list[LabelledScene]]] = {"train": {}, "val": {}, "test": {}}
+    for scene in scenes:
+        places[scene.split].setdefault(scene.area, []).append(scene)
+    return learn_knowledge(network.eval(), places["train"], places["val"], set(places["val"]))

@@ -164,18 +164,16 @@ def _mask_labels(path: Path, image: Path, place: Georeference, size: tuple[int, 
                 f"{path}: has {dataset.width} x {dataset.height} pixels, "
                 f"{image.name} {size[1]} x {size[0]}"
             )
-        there, messages = georeference_of(dataset), []
-        if away := distance(there, place, size):
-            if there.crs == place.crs:
-                raise InputError(
-                    f"{path}: lies {away}, as seen from {image.name}; give its own mask"
-                )
-            messages.append(f"{path}: lies {away}; taken for a mask of {image.name}")
+        if away := distance(georeference_of(dataset), place, size):
+            raise InputError(
+                f"{path}: lies {away}, as seen from {image.name}; give its own mask, or warp this "
+                "one onto it (gdalwarp -r near)"
+            )
         values = dataset.read(1)
         known = dataset.read_masks(1) != 0
         if dataset.nodata == 0:  # a mask's background
             known[:] = True
-    return Labels(_regions((values != 0) & known), tuple(messages), _regions(~known))
+    return Labels(_regions((values != 0) & known), unknown=_regions(~known))
 
 
 def _regions(mask: np.ndarray) -> np.ndarray:

@@ -18,26 +18,33 @@ from .table import LabelledScene
 
 
 def augmentation(patch: int, bands: int) -> A.Compose:
-    """Rotation by any angle, mirror images, light, colour, blur, noise and compression.
+    """Rotation by any angle, mirror images, light, colour, sharpness, noise and compression.
+
+    Sharpness: imagery coarser than the model's pixels comes enlarged, so a part of the patches is
+    reduced by up to 2.2 and enlarged again; other cameras blur or sharpen.
 
     Takes image (h, w, bands) uint8 and masks (h, w) float32, both of at least 1.42 patch, and gives
     them with side patch.
     """
     colour = [
-        A.HueSaturationValue(20, 45, 20, p=0.6),
-        A.RGBShift(20, 20, 20, p=0.3),
+        A.HueSaturationValue(25, 60, 20, p=0.7),
+        A.RGBShift(30, 30, 30, p=0.4),
         A.ToGray(p=0.1),
-        A.ImageCompression(quality_range=(50, 95), p=0.2),
+        A.ImageCompression(quality_range=(40, 95), p=0.3),
     ]
+    soft = {"downscale": 3, "upscale": 1}  # OpenCV's numbers of area means and linear
+    sharpness = [A.GaussianBlur(sigma_limit=(0.5, 1.5), blur_limit=0), A.Sharpen()]
+    if bands <= 4:  # more OpenCV does not resize
+        sharpness.insert(0, A.Downscale(scale_range=(0.45, 0.95), interpolation_pair=soft))
     return A.Compose(
         [
             A.Affine(rotate=(-180, 180), border_mode=4, p=0.5),  # 4: reflected, edge not doubled
             A.CenterCrop(patch, patch),
             A.D4(p=1),
-            A.RandomBrightnessContrast((-0.25, 0.25), (-0.25, 0.25), p=0.6),
-            A.RandomGamma((70, 140), p=0.3),
+            A.OneOf(sharpness, p=0.45),
+            A.RandomBrightnessContrast((-0.3, 0.3), (-0.4, 0.3), p=0.7),
+            A.RandomGamma((60, 160), p=0.3),
             *(colour if bands == 3 else []),
-            A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.Sharpen()], p=0.2),
             A.GaussNoise(std_range=(0.01, 0.05), p=0.2),
         ]
     )

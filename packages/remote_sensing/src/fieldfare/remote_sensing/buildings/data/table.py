@@ -129,6 +129,16 @@ def read_table(table: Path, *, bands: int) -> tuple[list[LabelledScene], list[st
     return scenes, messages
 
 
+def read_scene(image: Path, labels: Path, *, bands: int) -> tuple[LabelledScene, list[str]]:
+    """One scene for training, without a table, and what was done to its labels.
+
+    Raises:
+        InputError: as of `read_table`.
+    """
+    scene = _labelled_scene(str(image), image, labels, {"split": "train"}, bands)
+    return scene, list(scene.labels.messages)
+
+
 def _pairs(table: Path, number: int, row: dict[str, str]) -> list[tuple[Path, Path]]:
     """Images and labels of a row: two files, or a folder of images with labels of the same stems
     in another folder, or in one COCO file."""

@@ -8,10 +8,12 @@ import torch
 
 from fieldfare.common.errors import InputError, RunError
 from fieldfare.common.runtime import resolve_device, resolve_precision
+from fieldfare.common.trust.knowledge import Knowledge, knowledge_of
 
 from ..networks.building_network import BuildingNetwork, depths_of
 from ..networks.fast import FastBuildingNetwork
-from ..networks.models import load_model
+from ..networks.models import TASK, load_model
+from ..networks.unetplusplus import FULL_DEPTH
 
 
 class Predictor:
@@ -20,12 +22,19 @@ class Predictor:
     Args:
         network: trained; cut to the wanted depth.
         precision: `auto` computes in bfloat16 where the processor does so natively.
+        knowledge: what the network knows, at its whole depth.
     """
 
     def __init__(
-        self, network: BuildingNetwork, *, device: str = "auto", precision: str = "auto"
+        self,
+        network: BuildingNetwork,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        knowledge: Knowledge | None = None,
     ) -> None:
         self.config, self.depth = network.config, network.depth
+        self.knowledge = knowledge if self.depth == FULL_DEPTH else None
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.network = FastBuildingNetwork(network, self.dtype).to(self.device)
@@ -54,6 +63,7 @@ def load_predictor(
         InputError: no such model, or it does not have that depth.
     """
     network, _ = load_model(name_or_path)
+    knowledge = knowledge_of(name_or_path, TASK)
     if depth is not None and depth != network.depth:
         if depth not in depths_of(network.config):
             raise InputError(
@@ -61,4 +71,4 @@ def load_predictor(
                 f"{', '.join(map(str, depths_of(network.config)))}"
             )
         network = network.cut(depth)
-    return Predictor(network, device=device, precision=precision)
+    return Predictor(network, device=device, precision=precision, knowledge=knowledge)

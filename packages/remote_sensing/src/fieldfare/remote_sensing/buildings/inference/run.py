@@ -13,6 +13,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
+from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.common.weights import locate
 from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
@@ -28,6 +29,7 @@ from ..networks.models import TASK
 from .footprints import FULL, MISSING, FootprintSettings, extract
 from .predict import Predictor, load_predictor
 from .preview import draw_outlines
+from .trust import Familiarity
 from .writing import write_footprints
 
 if TYPE_CHECKING:
@@ -204,6 +206,7 @@ def infer(
     started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     outlined: Callable[[int, int], None] = lambda done, total: None,
+    judged: Callable[[Judgement | None], None] = lambda judgement: None,
 ) -> dict[str, Any]:
     """Find the buildings of one scene.
 
@@ -212,6 +215,8 @@ def infer(
         resume: go on from finished rows of an interrupted run with the same settings.
         started: called with the job before the first tile.
         progress, outlined: (done, in all) of tiles, then of outlines.
+        judged: called before anything is written with how the scene stands to what the model
+            knows; None where the model does not say.
 
     Returns:
         What was found and done, for `--json`.
@@ -224,8 +229,10 @@ def infer(
                 check_disk(targets.footprints, job.row_bytes)
             store, run = targets.store or targets.footprints, identity(settings)
             with kept_rows(files_of(path), store, run, resume=resume, height=scene.height) as rows:
-                _predict_rows(job, settings, predictor, rows, progress)
-                frame = _outline(path, job, rows, targets, settings, predictor, outlined)
+                judgement = _predict_rows(job, settings, predictor, rows, progress)
+                judged(judgement)
+                tags = _tags(path, job, settings, judgement)
+                frame = _outline(path, job, rows, targets, settings, predictor, tags, outlined)
             return {
                 "output": str(targets.footprints),
                 "buildings": len(frame),
@@ -235,6 +242,7 @@ def infer(
                 "resampled": job.resampled,
                 "tiles": len(job.tiles),
                 "metres_per_unit": metres_per_unit(scene, predictor.config.gsd),
+                "trust": None if judgement is None else judgement.to_json(),
             }
 
 
@@ -244,9 +252,14 @@ def _predict_rows(
     predictor: Predictor,
     rows: RowStore,
     progress: Callable[[int, int], None],
-) -> None:
-    """Stream the tiles of a scene; finished rows of probabilities go to the store."""
+) -> Judgement | None:
+    """Stream the tiles of a scene; finished rows of probabilities go to the store.
+
+    Returns:
+        How the scene stands to what the model knows, if the model says.
+    """
     scene, shift = job.scene, settings.shift
+    look = Familiarity(predictor.knowledge, predictor) if predictor.knowledge else None
     span = np.float32(job.values.high - job.values.low)
 
     def read(start: tuple[int, ...]) -> np.ndarray | None:
@@ -254,6 +267,8 @@ def _predict_rows(
         values, valid = scene.read_around(here, settings.tile, 0)
         if not valid.any():
             return None
+        if look:
+            look.hold(start, valid)
         scaled = (values.astype(np.float32) - np.float32(job.values.low)) / span
         return fill_missing(np.clip(scaled, 0, 1), valid)
 
@@ -266,11 +281,11 @@ def _predict_rows(
             return
         levels = np.rint(np.clip(block, 0, 1) * FULL).astype(np.uint8)
         levels[:, ~valid] = MISSING
-        rows.add(block.shape[1], probability=levels)
+        rows.add(block.shape[1], probability=levels, **({"trust": look.take()} if look else {}))
 
     stream(
         read,
-        predictor,
+        look or predictor,
         write,
         job.tiles,
         channels=job.outputs,
@@ -279,6 +294,23 @@ def _predict_rows(
         from_row=rows.done,
         progress=progress,
     )
+    if not look:
+        return None
+    last = look.take()
+    # Of an interrupted run, too; everything in one piece.
+    kept = rows.read("trust", 1 << 40, lambda count: last[:0])
+    return look.judgement(np.concatenate([*kept, last]))
+
+
+def _tags(
+    path: Path, job: Job, settings: InferSettings, judgement: Judgement | None
+) -> dict[str, str]:
+    """Provenance of rasters."""
+    found = _result_settings(settings)
+    found |= {"model": Path(settings.model).stem, "range": str(job.values)}
+    if judgement is not None:
+        found["trust"] = judgement.sentence()
+    return provenance_tags(path, found)
 
 
 def _outline(
@@ -288,14 +320,11 @@ def _outline(
     targets: Targets,
     settings: InferSettings,
     predictor: Predictor,
+    tags: dict[str, str],
     progress: Callable[[int, int], None],
 ) -> "gpd.GeoDataFrame":
     """Draw outlines on the probabilities and write what was asked for."""
     names = list(predictor.config.outputs)
-    tags = provenance_tags(
-        path,
-        _result_settings(settings) | {"model": Path(settings.model).stem, "range": str(job.values)},
-    )
     scene = job.scene
 
     def levels() -> Iterator[np.ndarray]:

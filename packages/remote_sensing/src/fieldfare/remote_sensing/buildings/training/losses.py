@@ -15,6 +15,10 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits, truth, weight), each (B, H, W), truth in [0, 1], weight 0 where it is unknown."""
 
 
+NOISE_TOLERANCE = 0.7
+"""q of `generalised_cross_entropy`, the paper's."""
+
+
 def binary_cross_entropy(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Mean over the known pixels."""
     return _mean(F.binary_cross_entropy_with_logits(logits, truth, reduction="none"), weight)
@@ -36,6 +40,16 @@ def focal(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     error = (torch.sigmoid(logits) - truth).abs()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     return _mean(error.square() * cross_entropy, weight)
+
+
+def generalised_cross_entropy(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """(1 - p^q) / q with p the probability of the label and q = 0.7: wrong labels pull less.
+
+    Zhang and Sabuncu 2018, arXiv 1805.07836, eq. 6. Between cross-entropy (q to 0) and the mean
+    absolute error (q = 1), whose gradient does not grow with the error.
+    """
+    agreement = 1 - (torch.sigmoid(logits) - truth).abs()
+    return _mean((1 - agreement.clamp(min=1e-6) ** NOISE_TOLERANCE) / NOISE_TOLERANCE, weight)
 
 
 def boundary(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
@@ -62,6 +76,7 @@ LOSSES: dict[str, Loss] = {
     "bce": binary_cross_entropy,
     "dice": dice,
     "focal": focal,
+    "gce": generalised_cross_entropy,
     "boundary": boundary,
 }
 

@@ -88,7 +88,7 @@ class Validation:
     """
 
     def __init__(self, scenes: Sequence[LabelledScene], gsd: float) -> None:
-        self.tiles = [tile for scene in scenes for tile in _tiles(scene, gsd)]
+        self.tiles = [tile for scene in scenes for tile in scene_tiles(scene, gsd)]
 
     def __call__(self, model: BuildingNetwork) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -111,7 +111,9 @@ def validation(scenes: Sequence[LabelledScene], gsd: float) -> Validation | None
     return Validation(held_out, gsd) if held_out else None
 
 
-def _tiles(scene: LabelledScene, gsd: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def scene_tiles(
+    scene: LabelledScene, gsd: float
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """A scene cut into tiles at a ground sampling distance: image, building mask, validity."""
     window, tiles = scene.window, []
     height = VALIDATION_TILE * gsd / scene.gsd[1]

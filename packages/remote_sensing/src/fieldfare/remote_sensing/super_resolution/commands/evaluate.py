@@ -25,6 +25,7 @@ def evaluate(folder: Path, options: EvalOptions) -> None:
             contenders,
             tile=options.tile,
             overlap=options.overlap,
+            consistent=options.consistent,
             progress=lambda done, total: bar.update(done),
         )
     means = evaluation.summarise(rows)

@@ -15,6 +15,8 @@ from fieldfare.common.commands.infer import (
     seconds_of,
     show_plan,
 )
+from fieldfare.common.commands.trust import warning
+from fieldfare.common.console.shared import TrustOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
@@ -25,6 +27,8 @@ from ...rasters.windows import window_of
 from ...rasters.writing import PICTURES, RASTERS, check_suffix
 from ..inference import restore
 from ..inference import run as inference
+from ..inference.familiarity import Assessment
+from ..inference.job import InferSettings, Job, identity, prepare
 from ..options import InferOptions
 
 
@@ -39,8 +43,8 @@ def infer(inputs: Sequence[Path], options: InferOptions) -> None:
             _infer_many(inputs, settings, options)
 
 
-def _settings(inputs: Sequence[Path], options: InferOptions) -> inference.InferSettings:
-    return inference.InferSettings(
+def _settings(inputs: Sequence[Path], options: InferOptions) -> InferSettings:
+    return InferSettings(
         model=options.model,
         steps=options.steps,
         sampler=options.sampler,
@@ -51,6 +55,7 @@ def _settings(inputs: Sequence[Path], options: InferOptions) -> inference.InferS
         tile=options.tile,
         overlap=options.overlap,
         batch=options.batch,
+        consistent=options.consistent,
         uncertainty=options.uncertainty or 0,
         device=options.device,
         precision=options.precision,
@@ -59,7 +64,7 @@ def _settings(inputs: Sequence[Path], options: InferOptions) -> inference.InferS
     )
 
 
-def _infer_one(source: Path, settings: inference.InferSettings, options: InferOptions) -> None:
+def _infer_one(source: Path, settings: InferSettings, options: InferOptions) -> None:
     quiet, output, picture = options.quiet, options.output, options.preview
     deviation = _deviation_path(output) if settings.uncertainty else None
     targets = {"--output": output, "--uncertainty": deviation, "--preview": picture}
@@ -73,12 +78,19 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
         return
     bars: list[Progress] = []
 
-    def started(job: inference.Job) -> None:
+    def started(job: Job) -> None:
         outside = ", those outside are carried over" if job.beyond else ""
         console.say(f"{source}: values {job.values} are seen as 0 to 1{outside}", quiet=quiet)
+        if job.assessment.processed and settings.consistent is None:
+            console.say(
+                f"{source}: looks sharpened, noisy or compressed; the result is not held to that "
+                "(--consistent would)",
+                quiet=quiet,
+            )
         if alpha := job.scene.alpha:
             hint = "name it in --bands if it is not transparency"
             console.say(f"{source}: band {alpha}, marked as alpha, is kept; {hint}", quiet=quiet)
+        _warn(job, str(source), options)
         bars.append(Progress("restore", len(job.tiles), quiet=quiet))
 
     result = inference.infer(
@@ -104,13 +116,13 @@ def _deviation_path(output: Path) -> Path:
 def _show_plan(
     source: Path,
     made: Sequence[str],
-    settings: inference.InferSettings,
+    settings: InferSettings,
     restorers: Sequence[restore.Restorer],
     options: InferOptions,
 ) -> None:
     """Print tiles, cost and memory, and the time that one measured tile promises."""
     first = restorers[0]
-    job = inference.prepare(source, settings, first.scale)
+    job = prepare(source, settings, first)
     with job.scene as scene:
         side = settings.tile + 2 * restore.MARGIN
         tile = np.zeros((1, len(scene.bands), side, side), np.float32)
@@ -121,6 +133,7 @@ def _show_plan(
             "output": f"{scene.width * first.scale} x {scene.height * first.scale}",
             "files": ", ".join(made),
             "range": str(job.values),
+            **job.assessment.to_json(),
             "tiles": len(job.tiles),
             "tiles_with_data": held.tiles,
             "network_calls": runs * getattr(first, "steps", 0),
@@ -132,9 +145,7 @@ def _show_plan(
     show_plan(plan, options, seconds=seconds)
 
 
-def _infer_many(
-    inputs: Sequence[Path], settings: inference.InferSettings, options: InferOptions
-) -> None:
+def _infer_many(inputs: Sequence[Path], settings: InferSettings, options: InferOptions) -> None:
     if options.preview:
         raise InputError("--preview takes one input and an output file")
     settings.restorers()  # so that a wrong model is refused once, before any worker starts
@@ -145,19 +156,42 @@ def _infer_many(
 
     infer_many(
         inputs,
-        functools.partial(make_worker, settings, {input_key(path): path for path in inputs}),
+        functools.partial(
+            make_worker,
+            settings,
+            {input_key(path): path for path in inputs},
+            TrustOptions(strict=options.strict),
+        ),
         outputs_of,
         options,
         files_of=files_of,
-        settings=inference.identity(settings),
+        settings=identity(settings) | ({"strict": True} if options.strict else {}),
     )
 
 
-def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) -> batch.Process:
+def doubts(assessment: Assessment, name: str, options: TrustOptions) -> list[str]:
+    """The lines to say of a raster that is unlike what the model knows.
+
+    Raises:
+        InputError: with `--strict`, instead of lines.
+    """
+    said = warning(assessment.judgement, name, options)
+    lines = [said] if said else []
+    if assessment.looks:
+        lines.append(f"{name}: looks {assessment.looks}")
+        if options.strict:
+            raise InputError(f"{lines[-1]}; nothing was written, as --strict was given")
+    return lines
+
+
+def make_worker(
+    settings: InferSettings, sources: Mapping[str, Path], trust: TrustOptions
+) -> batch.Process:
     """Load the model once; the returned function enlarges one item.
 
     Args:
         sources: the raster of each item, which is not always a file: it may be in an archive.
+        trust: what is done about a raster that is unlike what the model knows.
     """
     restorers = settings.restorers()
 
@@ -169,7 +203,16 @@ def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) 
             restorers,
             deviation=temporaries[1] if len(temporaries) > 1 else None,
             store=item.outputs[0],
+            started=lambda job: _warn(job, item.key, trust),
         )
-        return {"tiles": float(result["tiles"])}
+        judged = result["trust"] or {}
+        kept = {f"trust_{name}": judged[name] for name in ("expected", "distance") if judged}
+        return {"tiles": float(result["tiles"]), **kept, **(result["signs"] or {})}
 
     return process
+
+
+def _warn(job: Job, name: str, trust: TrustOptions) -> None:
+    """Say what is unlike what the model knows; raises InputError with `--strict`."""
+    for line in doubts(job.assessment, name, trust):
+        console.say(f"warning: {line}")

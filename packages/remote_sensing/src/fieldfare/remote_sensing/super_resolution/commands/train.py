@@ -2,6 +2,7 @@
 """rs-sr train."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from fieldfare.common.commands.train import (
@@ -17,6 +18,7 @@ from fieldfare.common.weights import ModelCard
 
 from ...rasters.opening import environment
 from .. import training
+from ..data.degradations import DegradationRange
 from ..networks.ediffsr import EDiffSRConfig
 from ..networks.model import TASK, ModelConfig, load_model
 from ..options import TrainOptions
@@ -31,10 +33,11 @@ SMALL = ModelConfig(
 
 
 @environment()
-def train(tiles: Path, options: TrainOptions) -> None:
+def train(folders: Sequence[Path], options: TrainOptions) -> None:
     """Train, then write `model.safetensors` with its card."""
-    if not tiles.is_dir():
-        raise InputError(f"{tiles}: no such folder of training tiles")
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder of training tiles")
     small = options.preset == "small"
     config = SMALL if small else ModelConfig()
     config = dataclasses.replace(
@@ -55,9 +58,10 @@ def train(tiles: Path, options: TrainOptions) -> None:
         final_share=0.5 if small else 0.0,
         own_share=0.5 if small and options.perceptual_weight else 0.0,
         perceptual_weight=options.perceptual_weight,
+        degradations=_degradations(options),
     )
     model = training.train(
-        config, tiles, settings, data, options.output, start=start, quiet=options.quiet
+        config, folders, settings, data, options.output, start=start, quiet=options.quiet
     )
     if not is_first_process():
         return
@@ -66,10 +70,27 @@ def train(tiles: Path, options: TrainOptions) -> None:
         task=TASK,
         summary=f"EDiffSR x{config.network.scale}, trained by rs-sr train.",
         config=config.to_dict(),
-        data=f"{tiles.name}: {len(list(tiles.glob('*.tif')))} GeoTIFF tiles",
-        split=f"every {data.holdout}th tile held out for validation",
+        data="; ".join(f"{f.name}: {len(list(f.glob('*.tif')))} GeoTIFF tiles" for f in folders)
+        + f"; inputs: {data.degradations or 'clean bicubic reductions'}",
+        split=f"every {data.holdout}th tile of each folder held out for validation",
         training=f"{settings.steps} steps of {settings.batch_size} crops, {settings.precision}",
         seed=settings.seed,
         date=today(),
     )
     tell_trained(save_trained(options.output, model.network, card), options)
+
+
+def _degradations(options: TrainOptions) -> DegradationRange | None:
+    """What the inputs go through; the published preset stays as it was published."""
+    share = options.degraded_share
+    if share is None:
+        share = 0.5 if options.preset == "small" else 0.0
+    if not share:
+        return None
+    return DegradationRange(
+        share=share,
+        blur_sigma=options.blur_sigma,
+        noise_sigma=options.noise_sigma,
+        sharpen_amount=options.sharpen_amount,
+        jpeg_quality=options.jpeg_quality,
+    )

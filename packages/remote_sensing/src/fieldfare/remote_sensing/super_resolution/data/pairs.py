@@ -5,32 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw
 
-
-def reduce_bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    """Reduce (H, W, C) uint8 by an integer factor with Pillow's antialiased bicubic filter.
-
-    Each channel goes through on its own, so any channel count works. Height and width must be
-    multiples of scale.
-
-    Raises:
-        ValueError: a size is no multiple of scale.
-    """
-    height, width = image.shape[:2]
-    if height % scale or width % scale:
-        raise ValueError(f"size {height} x {width} is not a multiple of {scale}")
-    size = (width // scale, height // scale)
-    bands = [
-        np.asarray(Image.fromarray(image[..., c]).resize(size, Image.Resampling.BICUBIC))
-        for c in range(image.shape[2])
-    ]
-    return np.stack(bands, axis=-1)
+from .degradations import DegradationRange, degrade
+from .reduction import reduce_bicubic
 
 
 def read_tiles(folder: Path, channels: int) -> list[np.ndarray]:
@@ -39,7 +21,7 @@ def read_tiles(folder: Path, channels: int) -> list[np.ndarray]:
     Raises:
         InputError: no GeoTIFF in the folder, or one that is not uint8 or has too few bands.
     """
-    from ..rasters.opening import open_raster
+    from ...rasters.opening import open_raster
 
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
     if not paths:
@@ -56,10 +38,15 @@ def read_tiles(folder: Path, channels: int) -> list[np.ndarray]:
     return tiles
 
 
+LONGEST_STRIDE = 32
+"""Of the network that `perceptual_weight` compares by, in high-resolution pixels."""
+
+
 class PairDataset(Dataset[dict[str, Tensor]]):
     """Random aligned crops under one of the eight symmetries of the square, with time and noise.
 
-    Indexed with a `Draw`; everything random comes from it. One epoch shows each tile once.
+    Indexed with a `Draw`; everything random comes from it. One epoch shows each tile once. `shift`
+    (rows, columns) is for the feature distance, see `training.Objective`.
 
     Args:
         tiles: (H, W, C) uint8 high-resolution images.
@@ -68,6 +55,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         times: T of the diffusion.
         final_share: share of draws at t = T, where one step must do all; the rest is uniform.
         own_share: share of draws marked `own`; see `training.Objective`.
+        degradations: what the low-resolution images went through; clean reductions when None.
     """
 
     def __init__(
@@ -79,9 +67,11 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         times: int,
         final_share: float,
         own_share: float,
+        degradations: DegradationRange | None = None,
     ) -> None:
         self.scale, self.patch, self.times = scale, patch, times
         self.final_share, self.own_share = final_share, own_share
+        self.degradations = degradations
         self.high, self.low = [], []
         for tile in tiles:
             height, width = (side - side % scale for side in tile.shape[:2])
@@ -97,18 +87,21 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         rng = draw.rng()
         high, low, scale = self.high[draw.index], self.low[draw.index], self.scale
         top, left = (int(rng.integers(side - self.patch + 1)) for side in low.shape[:2])
-        low = low[top : top + self.patch, left : left + self.patch]
-        high = high[top * scale :, left * scale :][: self.patch * scale, : self.patch * scale]
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
         final, own = rng.random() < self.final_share, rng.random() < self.own_share
+        how = self.degradations.draw(rng) if self.degradations else None
+        if how:
+            low = degrade(high, scale, how, rng)
+        low = low[top : top + self.patch, left : left + self.patch]
+        high = high[top * scale :, left * scale :][: self.patch * scale, : self.patch * scale]
+        noise = rng.standard_normal((high.shape[2], *high.shape[:2]), dtype=np.float32)
         return {
             "high": self._tensor(high, turns, mirrored),
             "low": self._tensor(low, turns, mirrored),
             "t": torch.tensor(self.times if final else int(rng.integers(1, self.times + 1))),
             "own": torch.tensor(own),
-            "noise": torch.from_numpy(
-                rng.standard_normal((high.shape[2], *high.shape[:2]), dtype=np.float32)
-            ),
+            "noise": torch.from_numpy(noise),
+            "shift": torch.from_numpy(rng.integers(0, LONGEST_STRIDE, 2)),
         }
 
     @staticmethod

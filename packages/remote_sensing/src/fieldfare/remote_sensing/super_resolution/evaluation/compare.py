@@ -18,8 +18,9 @@ from fieldfare.common.windows import plan, reflect_indices, stream
 
 from ...rasters.opening import open_raster
 from ...rasters.pictures import save_sheet
-from ..data import reduce_bicubic
-from ..inference.restore import MARGIN, Restorer, restore_bands
+from ..data.reduction import reduce_bicubic
+from ..inference.consistency import project
+from ..inference.restore import MARGIN, BicubicRestorer, Restorer, restore_bands
 from . import metrics
 from .perceptual import FeatureDistance
 
@@ -91,15 +92,22 @@ def _read_rgb(path: Path) -> np.ndarray:
 
 
 def restore(
-    low: np.ndarray, restorer: Restorer, *, tile: int = 64, overlap: int = 16
+    low: np.ndarray,
+    restorer: Restorer,
+    *,
+    tile: int = 64,
+    overlap: int = 16,
+    consistent: bool | None = None,
 ) -> tuple[np.ndarray, list[list[int]]]:
     """Enlarge an image in memory by the tiles that `rs-sr infer` would take.
 
     Args:
         low: (3, h, w) in [0, 1].
+        consistent: project the result onto the input; all but the bicubic baseline when None.
 
     Returns:
-        (3, H, W) not clipped, and for each axis the output lines where tiles begin or end inside.
+        (3, H, W), in [0, 1] if consistent, and for each axis the output lines where tiles begin or
+        end inside.
     """
     scale = restorer.scale
     tiles = plan(low.shape[1:], tile, overlap)
@@ -128,6 +136,8 @@ def restore(
         batch=restorer.batch,
         blend="hann",
     )
+    if not isinstance(restorer, BicubicRestorer) if consistent is None else consistent:
+        result = project(result, low, np.ones(low.shape, bool), (0, 1))
     lines = [
         sorted(
             {
@@ -148,12 +158,14 @@ def evaluate(
     *,
     tile: int = 64,
     overlap: int = 16,
+    consistent: bool | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[dict[str, Any]], list[Shown]]:
     """Restore every pair by every contender and measure.
 
     Args:
         contenders: name -> restorer; all of one scale.
+        consistent: of `restore`.
 
     Returns:
         One row for each image and contender (`image`, `model` and the columns of
@@ -167,7 +179,9 @@ def evaluate(
         pair = read_pair(*paths, scale=next(iter(contenders.values())).scale)
         images = {}
         for name, restorer in contenders.items():
-            restored, lines = restore(pair.low, restorer, tile=tile, overlap=overlap)
+            restored, lines = restore(
+                pair.low, restorer, tile=tile, overlap=overlap, consistent=consistent
+            )
             image = images[name] = metrics.rounded(restored)
             with torch.inference_mode():
                 pair_distance = distance(

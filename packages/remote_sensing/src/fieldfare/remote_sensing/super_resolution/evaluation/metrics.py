@@ -4,7 +4,7 @@
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from ..data import reduce_bicubic
+from ..data.reduction import reduce_bicubic
 
 DEFINITIONS = {
     "psnr": "peak signal-to-noise ratio in dB, RGB, border of 4 pixels cut, rounded to uint8",

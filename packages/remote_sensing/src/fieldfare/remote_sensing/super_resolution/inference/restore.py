@@ -104,8 +104,18 @@ class DiffusionRestorer:
 
         return predict
 
-    @torch.inference_mode()
     def __call__(self, low: np.ndarray, origins: np.ndarray, group: int) -> np.ndarray:
+        """A processor takes one tile after the other: products of matrices of other sizes are
+        rounded otherwise, and a result must not depend on the batch."""
+        if self.device.type != "cpu":
+            return self._restored(low, origins, group)
+        ones = range(len(low))
+        return np.concatenate(
+            [self._restored(low[k : k + 1], origins[k : k + 1], group) for k in ones]
+        )
+
+    @torch.inference_mode()
+    def _restored(self, low: np.ndarray, origins: np.ndarray, group: int) -> np.ndarray:
         wide = torch.from_numpy(low).to(self.device)
         inside = wide[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         mu = _condition(wide, self.scale)

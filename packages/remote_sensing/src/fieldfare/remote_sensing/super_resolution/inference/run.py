@@ -1,173 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a raster to its enlarged copy: read, prepare, restore, assemble, write."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rasterio.windows import Window
 
-from fieldfare.common.errors import InputError
-from fieldfare.common.windows import Plan, band_bytes, plan, stream
+from fieldfare.common.windows import stream
 
-from ... import __version__
 from ...rasters.geotiff import BLOCK, provenance_tags, to_sample_type, write_geotiff
-from ...rasters.opening import GDAL_CACHE_MB, environment, files_of
-from ...rasters.ranges import spread_of
-from ...rasters.reading import Scene, ValueRange, fill_missing
+from ...rasters.opening import environment, files_of
+from ...rasters.reading import Scene, fill_missing
 from ...rasters.rows import RowStore, kept_rows
 from ...rasters.writing import check_disk, together
+from .consistency import ProjectedRows
+from .job import InferSettings, Job, identity, prepare
 from .preview import before_after
-from .restore import (
-    MARGIN,
-    DiffusionRestorer,
-    Restorer,
-    enlarged_excess,
-    finite,
-    load_restorer,
-    model_path,
-    restore_bands,
-)
-
-
-@dataclass(frozen=True)
-class InferSettings:
-    """What the result depends on, besides the raster itself.
-
-    Attributes:
-        model: packaged name, path, or `bicubic`.
-        steps: solver steps; the model's default when None.
-        bands: 1-based; all but alpha when None.
-        value_range: `LOW:HIGH`, `auto` (smallest and largest value, or percentiles where these are
-            outliers), or None for the preset of the sample type: 0:255 for uint8, 0:1 for float32
-            within it, else auto. The model does not see values outside; they are carried over.
-        window: (row, column, height, width) of the raster to enlarge.
-        tile, overlap: in pixels of the raster.
-        batch: tiles restored together; chosen by device when None.
-        uncertainty: number of seeds, from `seed` on, whose standard deviation is written; 0 none.
-        allow_remote: the raster may lie on the network.
-    """
-
-    model: str
-    steps: int | None = None
-    sampler: str = "multistep"
-    seed: int = 0
-    bands: tuple[int, ...] | None = None
-    value_range: str | None = None
-    window: tuple[int, int, int, int] | None = None
-    tile: int = 64
-    overlap: int = 16
-    batch: int | None = None
-    uncertainty: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    cog: bool = True
-    allow_remote: bool = False
-
-    def __post_init__(self) -> None:
-        if self.uncertainty == 1:
-            raise InputError("--uncertainty 1: a deviation needs at least 2 seeds")
-        if not 0 <= self.overlap < self.tile:
-            raise InputError(f"--overlap {self.overlap}: must be from 0 to {self.tile - 1}")
-
-    def restorers(self) -> list[Restorer]:
-        """One for each seed; they share the network."""
-        first = load_restorer(
-            self.model,
-            sampler=self.sampler,
-            steps=self.steps,
-            seed=self.seed,
-            device=self.device,
-            precision=self.precision,
-        )
-        if not self.uncertainty:
-            return [first]
-        if not isinstance(first, DiffusionRestorer):
-            raise InputError(f"--uncertainty: model {self.model} has no randomness")
-        return [first, *(first.with_seed(self.seed + k) for k in range(1, self.uncertainty))]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One raster made ready: opened scene, value range and tile plan.
-
-    Attributes:
-        beyond: whether values of the scene lie outside the range.
-    """
-
-    scene: Scene
-    values: ValueRange
-    beyond: bool
-    tiles: Plan
-    scale: int
-    channels: int
-
-    @property
-    def memory(self) -> int:
-        """Estimate in bytes of what inference holds besides the model and one batch."""
-        width = self.scene.width * self.scale
-        band = band_bytes(self.tiles, self.channels, self.scale)
-        rows = 4 * self.channels * width * BLOCK
-        return 3 * band + rows + GDAL_CACHE_MB * 2**20
-
-    @property
-    def row_bytes(self) -> int:
-        """What all finished rows take on disk where every row holds data."""
-        pixels: int = self.scene.width * self.scene.height * self.scale**2
-        spread = 4 if self.channels > len(self.scene.bands) else 0
-        return pixels * len(self.scene.bands) * (int(self.scene.dtype.itemsize) + spread)
-
-
-def prepare(path: Path, settings: InferSettings, scale: int) -> Job:
-    """Open and check a raster; reads it once for its extremes.
-
-    Raises:
-        InputError: whatever is wrong with the raster, its values or the settings.
-    """
-    window = None
-    if settings.window:
-        row, column, height, width = settings.window
-        window = Window(column, row, width, height)
-    scene = Scene(path, settings.bands, window)
-    try:
-        values, beyond = choose_range(scene, settings.value_range)
-    except BaseException:
-        scene.dataset.close()
-        raise
-    tiles = plan(
-        (scene.dataset.height, scene.dataset.width),
-        settings.tile,
-        settings.overlap,
-        region=(
-            (scene.top, scene.top + scene.height),
-            (scene.left, scene.left + scene.width),
-        ),
-    )
-    channels = len(scene.bands) * max(1, settings.uncertainty)
-    return Job(scene, values, beyond, tiles, scale, channels)
-
-
-def choose_range(scene: Scene, text: str | None) -> tuple[ValueRange, bool]:
-    """The values a model sees as 0 and 1, see `InferSettings.value_range`, and whether some of the
-    scene lie outside.
-
-    Raises:
-        InputError: no valid pixel, or infinite values.
-    """
-    spread = spread_of(scene)
-    found, wanted = spread.extremes, spread.bulk
-    if found is None:
-        raise InputError(f"{scene.path}: every pixel is nodata; there is nothing to enlarge")
-    if text not in (None, "auto"):
-        wanted = ValueRange.parse(str(text))
-    elif text is None and scene.dtype == np.uint8:
-        wanted = ValueRange(0, 255)
-    elif text is None and scene.dtype.kind == "f" and found.low >= 0 and found.high <= 1:
-        wanted = ValueRange(0, 1)
-    return wanted, found.low < wanted.low or found.high > wanted.high
+from .restore import MARGIN, Restorer, enlarged_excess, finite, restore_bands
 
 
 def infer(
@@ -199,7 +49,7 @@ def infer(
     """
     scale = restorers[0].scale
     with environment(allow_remote=settings.allow_remote):
-        job = prepare(path, settings, scale)
+        job = prepare(path, settings, restorers[0])
         with job.scene as scene:
             started(job)
             if scene.dense:
@@ -224,6 +74,8 @@ def infer(
                 "bands": list(scene.bands),
                 "range": [job.values.low, job.values.high],
                 "tiles": len(job.tiles),
+                "consistent": job.consistent,
+                **job.assessment.to_json(),
             }
 
 
@@ -236,14 +88,16 @@ def _restore_rows(
 ) -> None:
     """Stream the tiles of a scene; finished rows go to the store in the raster's sample type."""
     scene, scale, bands = job.scene, job.scale, len(job.scene.bands)
-    span = job.values.high - job.values.low
+    low, span = np.float32(job.values.low), np.float32(job.values.high - job.values.low)
+    given, columns = (axis.region for axis in job.tiles.axes)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        seen: np.ndarray = (values.astype(np.float32) - low) / span
+        return seen
 
     def read(start: tuple[int, ...]) -> np.ndarray | None:
         values, valid = scene.read_around(start, settings.tile, MARGIN)
-        if not valid.any():
-            return None
-        scaled = (values.astype(np.float32) - np.float32(job.values.low)) / np.float32(span)
-        return fill_missing(scaled, valid)
+        return fill_missing(scaled(values), valid) if valid.any() else None
 
     def predict(tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         seen = np.clip(tiles, 0, 1) if job.beyond else tiles
@@ -253,26 +107,44 @@ def _restore_rows(
             restored = [np.clip(part, 0, 1) + outside for part in restored]
         return np.concatenate(restored, axis=1)
 
-    def write(row: int, block: np.ndarray) -> None:
+    def keep(first: int, block: np.ndarray) -> None:
         samples = block.reshape(len(restorers), bands, *block.shape[1:])
-        if not job.beyond:
+        if not (job.beyond or job.consistent):
             samples = np.clip(samples, 0, 1)
-        samples = samples * np.float32(span)
-        first = scene.top + row // scale
+        samples = samples * span
         here = (first, first + block.shape[1] // scale)
-        columns = (scene.left, scene.left + scene.width)
-        valid = scene.valid(scene.read(here, columns), here, columns)
+        across = (scene.left, scene.left + scene.width)
+        valid = scene.valid(scene.read(here, across), here, across)
         if not valid.any():
             rows.add(block.shape[1])
             return
         valid = valid.repeat(scale, axis=1).repeat(scale, axis=2)
-        values = samples[0] + np.float32(job.values.low)
-        arrays = {"values": to_sample_type(values, scene.dtype, output_nodata(scene), valid)}
+        arrays = {
+            "values": to_sample_type(samples[0] + low, scene.dtype, output_nodata(scene), valid)
+        }
         if len(restorers) > 1:
             spread = samples.std(axis=0, ddof=1)
             spread[~valid] = np.nan
             arrays["deviation"] = spread
         rows.add(block.shape[1], **arrays)
+
+    def keep_inside(first: int, block: np.ndarray) -> None:
+        left = (scene.left - columns[0]) * scale
+        keep(first, block[..., left : left + scene.width * scale])
+
+    wanted = (scene.top + rows.done // scale, scene.top + scene.height)
+    chain = ProjectedRows(wanted, given, job.bounds, job.tolerance, keep_inside)
+    first = chain.first if job.consistent else wanted[0]
+
+    def write(row: int, block: np.ndarray) -> None:
+        here = (given[0] + row // scale, given[0] + (row + block.shape[1]) // scale)
+        if not job.consistent:
+            keep(here[0], block)
+            return
+        values = scene.read(here, columns)
+        valid = scene.valid(values, here, columns)
+        both = (np.tile(array, (len(restorers), 1, 1)) for array in (scaled(values), valid))
+        chain.add(block, *both)
 
     stream(
         read,
@@ -283,7 +155,7 @@ def _restore_rows(
         scale=scale,
         batch=settings.batch or restorers[0].batch,
         blend="hann",
-        from_row=rows.done,
+        from_row=(first - given[0]) * scale,
         progress=progress,
     )
 
@@ -359,15 +231,8 @@ def _tags(path: Path, settings: InferSettings, job: Job, restorer: Restorer) -> 
         "scale": job.scale,
         "tile": settings.tile,
         "overlap": settings.overlap,
+        "consistent": job.consistent,
+        **job.assessment.to_json(),
     }
     own: dict[str, str] = job.scene.dataset.tags()
     return own | provenance_tags(path, provenance)
-
-
-def identity(settings: InferSettings) -> dict[str, Any]:
-    """What results must agree on to be of one run: settings, weights, version."""
-    kept = asdict(settings)
-    del kept["batch"], kept["cog"], kept["allow_remote"]
-    path = model_path(settings.model)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
-    return kept | {"weights": digest, "version": __version__}

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Before the first tile: is the raster like what the model knows, and what gain may be expected?
+
+The raster is looked at in up to 49 windows, spread evenly, by features of the input alone
+(`looks`); so the answer is there before any work, and `--strict` costs none.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldfare.common.trust.knowledge import Judgement, Knowledge, read_knowledge
+
+from ...rasters.reading import Scene, ValueRange, fill_missing
+from .looks import LEAST_SIDE, SIGNS, Looks, features_of, looks_of
+
+LAYERS = ("input",)
+"""Of the model's `Knowledge`: the features that `looks.features_of` gives."""
+
+QUALITY = "gain over bicubic in dB"
+
+SIDE, ACROSS = 64, 7
+"""Of a window in pixels, and how many lie along each axis at most."""
+
+LEAST_VALID = 0.95
+"""Share of a window that must hold data."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known of a raster before work.
+
+    Attributes:
+        judgement: None where the model does not say what it knows, or no window holds data.
+        signs: `looks.SIGNS`, each the median over windows.
+        looks: what of them lies outside what the model knows, in words.
+        processed: whether they are those of a sharpened, noisy or compressed image: what is to be
+            restored then is not what the input shows.
+    """
+
+    judgement: Judgement | None = None
+    signs: dict[str, float] | None = None
+    looks: str | None = None
+    processed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json` and the result's tags."""
+        judged = self.judgement.to_json() if self.judgement else None
+        return {
+            "trust": judged,
+            "signs": self.signs,
+            "looks": self.looks,
+            "processed": self.processed,
+        }
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """What a model's file says that it knows."""
+
+    knowledge: Knowledge | None
+    looks: Looks | None
+    channels: int
+
+    @classmethod
+    def of(cls, path: Path | None, channels: int) -> "Familiarity":
+        """Read from a model file; the bicubic baseline (None) knows nothing."""
+        if path is None:
+            return cls(None, None, channels)
+        return cls(read_knowledge(path), looks_of(path), channels)
+
+    def assess(self, scene: Scene, values: ValueRange) -> Assessment:
+        """Look at the whole raster, whatever part is wanted; reads at most `ACROSS`^2 windows."""
+        if self.looks is None:
+            return Assessment()
+        features = windows_features(scene, values, self.channels)
+        if not len(features):
+            return Assessment()
+        estimates = self.looks.estimate(features)
+        middle = np.median(estimates, axis=0)
+        judgement = None
+        if self.knowledge:
+            judgement = self.knowledge.judge(*self.knowledge.rows([features], signs_of(estimates)))
+        signs = {name: round(float(v), 2) for name, v in zip(SIGNS, middle, strict=True)}
+        said, processed = self.looks.sentence(middle), self.looks.processed(middle)
+        return Assessment(judgement, signs, said, processed)
+
+
+def signs_of(estimates: np.ndarray) -> np.ndarray:
+    """What an expected gain depends on: sharpness above and below, noise, compression; (N, 4)."""
+    sharpness = estimates[:, 0]
+    signs = (sharpness.clip(min=0), sharpness.clip(max=0), estimates[:, 1], estimates[:, 2])
+    return np.stack(signs, axis=1)
+
+
+def windows_features(scene: Scene, values: ValueRange, channels: int) -> np.ndarray:
+    """Features (N, F) of the windows of a raster that hold data, in its first bands."""
+    whole = (scene.dataset.height, scene.dataset.width)
+    sides = (min(SIDE, whole[0]), min(SIDE, whole[1]))
+    if min(sides) < LEAST_SIDE:
+        return np.empty((0, 0))
+    places = [
+        np.unique(np.linspace(0, length - side, min(ACROSS, -(-length // side))).astype(int))
+        for length, side in zip(whole, sides, strict=True)
+    ]
+    found = []
+    for top in places[0].tolist():
+        for left in places[1].tolist():
+            rows, columns = (top, top + sides[0]), (left, left + sides[1])
+            read = scene.read(rows, columns)
+            valid = scene.valid(read, rows, columns)
+            chosen = [min(band, len(read) - 1) for band in range(channels)]
+            if valid[chosen].mean() >= LEAST_VALID:
+                seen = (read.astype(np.float32) - values.low) / (values.high - values.low)
+                found.append(features_of(fill_missing(seen, valid)[chosen].clip(0, 1)))
+    return np.stack(found) if found else np.empty((0, 0))
