@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model knows, kept in its file, and what follows for an input.
 
-knowledge = knowledge_of("unetplusplus_lite0_kampala", "buildings")
+knowledge = knowledge_of("unetplusplus_lite0_drone", "buildings")
 watch = Watch(knowledge)
 with Tap(network, knowledge.layers) as tap:
     for tiles in scene:
