@@ -11,6 +11,7 @@ from make_captures import ACK, FIN, RST, SYN, Frame, ethernet, ipv4, pcap, tcp, 
 from fieldfare.netsec.capture import FlowOptions, read_flows
 from fieldfare.netsec.capture.compiled import view
 from fieldfare.netsec.capture.flow_pass import make_hash
+from fieldfare.netsec.capture.flow_state import KEY_WORDS
 
 THERE, BACK = ("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")
 
@@ -223,7 +224,7 @@ def test_no_capture_gives_no_flow() -> None:
 
 def test_keys_cannot_be_made_to_collide_without_the_secret() -> None:
     """Differences that a multiplication alone lets through, whatever the secret."""
-    key = np.array([0x0A000001, 0, 0, 0, 0x0A000002, 0, 0, 0, 1 << 16 | 2, 4 << 8 | 6])
+    key = np.array([0x0A000001, 0, 0, 0, 0x0A000002, 0, 0, 0, 1 << 16 | 2, 4 << 8 | 6, 0])
     generator = np.random.default_rng(3)
     for flips in ({0: 1 << 31, 4: 1 << 31}, {0: 1 << 31, 4: 1 << 31 | 1 << 16}, {8: 1 << 31}):
         other = key.copy()
@@ -239,7 +240,7 @@ def test_keys_cannot_be_made_to_collide_without_the_secret() -> None:
 
 def test_hashes_spread_over_the_buckets() -> None:
     """A thousand neighbouring ports in 256 buckets: none holds far more than its four."""
-    key, counts = np.zeros(10, np.int64), np.zeros(256, int)
+    key, counts = np.zeros(KEY_WORDS, np.int64), np.zeros(256, int)
     key[9] = 4 << 8 | 6
     for port in range(1024):
         key[8] = port << 16 | 80

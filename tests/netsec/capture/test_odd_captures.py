@@ -14,6 +14,7 @@ from flow_dicts import flows_of
 from make_captures import (
     ACK,
     SYN,
+    Frame,
     block,
     enhanced,
     ethernet,
@@ -86,6 +87,66 @@ def test_a_clock_that_is_set_back_ends_no_flow() -> None:
     assert [row_of(row) for row in rows] == [SESSION]
     assert counts.odd_times == 1
     assert rows[0]["start"] == BEGAN
+
+
+HOUR, DECADE = 3600, 10 * 365 * 86_400
+
+
+def ahead(which: int, by: float) -> list[Frame]:
+    """A session, one packet of which has a time far ahead."""
+    return [(time + by * (number == which), f) for number, (time, f) in enumerate(session())]
+
+
+@pytest.mark.parametrize("by", [HOUR, DECADE])
+@pytest.mark.parametrize("which", [1, 5, 12])
+@pytest.mark.parametrize("timeout", [120, None])
+def test_one_packet_far_ahead_stays_in_its_flow(which: int, by: int, timeout: int | None) -> None:
+    frames = ahead(which, by)
+    for chunk in (1 << 20, 100):
+        rows, counts = flows_of(
+            pcap(frames), chunk=chunk, keep_packets=20, idle_timeout=timeout, statistics=True
+        )
+        assert [row_of(row) for row in rows] == [SESSION]
+        assert counts.odd_times == 1
+        assert (rows[0]["start"], round(rows[0]["duration"], 6)) == (BEGAN, 0.13)
+        assert max(rows[0]["gap_max_fwd"], rows[0]["gap_max_bwd"]) < 0.1
+        kept = [packet[0] for packet in rows[0]["kept"]]
+        assert kept == sorted(kept)  # it stands where the packet before it does
+        assert kept[which] == kept[which - 1]
+        (plain,), _ = flows_of(pcap(session()), keep_packets=20)
+        assert rows[0]["data"] == plain["data"]
+
+
+def test_one_packet_far_ahead_cuts_no_other_flow() -> None:
+    others = session(began=BEGAN + 0.005, client="10.0.0.9")
+    frames = sorted([*session(), *others], key=lambda frame: frame[0])
+    for number in range(1, len(frames) - 1):
+        changed = list(frames)
+        changed[number] = (frames[number][0] + HOUR, frames[number][1])
+        rows, counts = flows_of(pcap(changed), max_flows=2)
+        assert sorted(map(row_of, rows)) == [SESSION, ("10.0.0.9", *SESSION[1:])]
+        assert {round(row["duration"], 3) for row in rows} <= {0.12, 0.125, 0.13}
+        assert (counts.odd_times, counts.evicted) == (1, 0)
+
+
+def test_several_packets_far_ahead_one_by_one() -> None:
+    frames = [(time + HOUR * (n % 4 == 2), frame) for n, (time, frame) in enumerate(session())]
+    rows, counts = flows_of(pcap(frames))
+    assert [row_of(row) for row in rows] == [SESSION]
+    assert (counts.odd_times, round(rows[0]["duration"], 6)) == (3, 0.13)
+
+
+@pytest.mark.parametrize("which", [7, 10])
+def test_a_time_that_goes_on_from_a_packet_ahead_cuts_the_flow(which: int) -> None:
+    """A pause, not a wrong clock: no packet comes back to the time before."""
+    frames = [(time + HOUR * (number >= which), f) for number, (time, f) in enumerate(session())]
+    for some in (frames, frames[: which + 1]):
+        rows, counts = flows_of(pcap(some))
+        assert [row["packets_fwd"] + row["packets_bwd"] for row in rows] == [
+            which,
+            len(some) - which,
+        ]
+        assert (rows[0]["reason"], counts.odd_times) == ("idle", 0)
 
 
 @pytest.mark.parametrize("which", [0, 5, 13])

@@ -230,15 +230,20 @@ def test_too_few_bands_are_refused(tmp_path, model):
 
 
 @pytest.mark.slow
-def test_shifting_the_tile_grid_changes_little_of_the_packaged_models_mask(tmp_path, data):
+@pytest.mark.parametrize(
+    ("model", "share"), [("unetplusplus_lite0_kampala", 0.01), (DEFAULT_MODEL, 0.012)]
+)
+def test_shifting_the_tile_grid_changes_little_of_the_packaged_models_mask(
+    model, share, tmp_path, data
+):
     scene = data / "buildings" / "kampala_oam" / "scene_A_z20.tif"
-    settings = InferSettings(DEFAULT_MODEL, precision="fp32", device="cpu")
+    settings = InferSettings(model, precision="fp32", device="cpu")
     predictor, masks = settings.predictor(), []
     for number, origin in enumerate([(0, 0), (37, 101), (200, 300)]):
         targets = Targets(tmp_path / f"{number}.gpkg", mask=tmp_path / f"{number}.tif")
         infer(scene, targets, replace(settings, origin=origin), predictor)
         with rasterio.open(targets.mask) as source:
             masks.append(source.read(1))
-    # Measured 0.8 to 1.1 %: where the model hesitates, what else a tile shows decides.
+    # Where the model hesitates, what else a tile shows decides; the default hesitates more here.
     for one, other in itertools.combinations(masks, 2):
-        assert (one != other).mean() < 0.01
+        assert (one != other).mean() < share

@@ -21,7 +21,7 @@ from fieldfare.common.weights import locate
 from . import __version__
 from .channels.arrays import write_arrays
 from .channels.files import check_name
-from .networks.kernels import notice
+from .networks.kernels.notice import told_of_compiling
 from .options import LEARNED, InferOptions
 
 LEAST_S, MOST_S = 0.2, 1.0
@@ -76,7 +76,6 @@ def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> 
         InputError: a file that is none, an output that may not be written, no such model.
         SystemExit: some of many failed.
     """
-    notice.quiet = options.quiet
     if len(inputs) > 1 or options.output.is_dir():
         outputs = {path: options.output / f"{path.stem}_{task.result}.npz" for path in inputs}
         _check_no_input(inputs, list(outputs.values()))
@@ -94,10 +93,11 @@ def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> 
     set_threads()
     stored = task.read(inputs[0])
     method = task.load()
-    if options.dry_run:
-        _show(stored, method, inputs[0], options, task)
-        return
-    result = _apply(method, stored, inputs[0])
+    with told_of_compiling(quiet=options.quiet):
+        if options.dry_run:
+            _show(stored, method, inputs[0], options, task)
+            return
+        result = _apply(method, stored, inputs[0])
     write_arrays(options.output, result.arrays)
     if result.note:
         console.say(result.note, quiet=options.quiet)

@@ -20,12 +20,14 @@ def number_array(values: np.ndarray) -> pa.Array:
 
 def text_array(values: Sequence[str]) -> pa.StringArray:
     """Texts, less than 2 GiB of them in all."""
-    encoded = [value.encode() for value in values]
-    offsets = np.zeros(len(encoded) + 1, np.int32)
-    np.cumsum([len(value) for value in encoded], out=offsets[1:])
-    return pa.StringArray.from_buffers(
-        len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))
-    )
+    whole = "".join(values)
+    encoded = whole.encode()
+    lengths = list(map(len, values))
+    if len(encoded) != len(whole):  # some signs take several bytes
+        lengths = [len(value.encode()) for value in values]
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(encoded))
 
 
 def vector_array(values: np.ndarray) -> pa.ListArray:

@@ -176,12 +176,12 @@ def address_text(addresses: np.ndarray, family: np.ndarray) -> list[str]:
         addresses: (N, 16) uint8.
         family: (N,) uint8, 4 or 6.
     """
-    return [
-        socket.inet_ntop(socket.AF_INET, address.tobytes()[:4])
-        if version == 4
-        else socket.inet_ntop(socket.AF_INET6, address.tobytes())
-        for address, version in zip(addresses, family.tolist(), strict=True)
-    ]
+    whole = addresses.tobytes()
+    ends = (np.arange(0, len(whole), 16) + np.where(family == 4, 4, 16)).tolist()
+    packed = [whole[at:end] for at, end in zip(range(0, len(whole), 16), ends, strict=True)]
+    kinds = {4: socket.AF_INET, 16: socket.AF_INET6}
+    texts = {address: socket.inet_ntop(kinds[len(address)], address) for address in set(packed)}
+    return [texts[address] for address in packed]
 
 
 def to_seconds(times: np.ndarray) -> np.ndarray:

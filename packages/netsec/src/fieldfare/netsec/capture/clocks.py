@@ -3,7 +3,8 @@
 
 Interfaces may have clocks of their own, and a packet may have a time far from its neighbours'. So
 each interface has its time, and flows are looked through for those that are over only at a time
-that none of its last packets lies before.
+that none of its last packets lies before. A packet far ahead of its interface's time waits for the
+next one, which tells whether the time went on or that packet alone was wrong.
 """
 
 from typing import Any
@@ -58,6 +59,19 @@ def advance(clocks: Any, clock: int, time: int) -> tuple[int, int]:
     clocks[clock, COUNT] += 1
     clocks[clock, EARLIEST] = min(clocks[clock, EARLIEST], time)
     return time, odd
+
+
+@inlined
+def lies_ahead(clocks: Any, clock: int, time: int) -> bool:
+    """Whether a packet lies so far ahead of its interface's time that the next one is asked."""
+    return bool(clocks[clock, BEGUN] != 0 and time - clocks[clock, LATEST] > ODD_LIMIT)
+
+
+@inlined
+def goes_back(clocks: Any, clock: int, ahead: int, following: int) -> bool:
+    """Whether a packet behind one that lies ahead is back at the time before it."""
+    latest = clocks[clock, LATEST]
+    return bool(ahead - following > ODD_LIMIT and following >= latest - ODD_LIMIT)
 
 
 @inlined

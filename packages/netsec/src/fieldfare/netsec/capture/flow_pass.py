@@ -7,10 +7,21 @@ from . import flow_limits as limits
 from . import flow_state as fs
 from . import headers
 from . import held_fragments as held
-from .clocks import CLOCKS, advance
+from .clocks import CLOCKS, advance, lies_ahead
 from .compiled import Octets, compiled, inlined
 from .filter_pass import fits
-from .flow_rules import RST, SYN, begin, is_odd, note_syn, note_tcp_end, note_time, why_ends
+from .flow_rules import (
+    RST,
+    SYN,
+    begin,
+    begin_at,
+    is_odd,
+    note_syn,
+    note_tcp_end,
+    note_time,
+    usual_time,
+    why_ends,
+)
 from .flow_state import FlowState
 from .fragments import join_fragment, mix
 from .frames import DAMAGED, NOT_IP, OK
@@ -98,17 +109,24 @@ def keep_packet(
     kept[place, fs.KEPT_PAYLOAD_LENGTH] = packet[headers.BYTES] - (payload - network)
     width = settings[limits.KEEP_HEADER] + settings[limits.KEEP_PAYLOAD]
     at = place * width
-    state.kept_bytes[at : at + header] = buffer[network : network + header]
-    state.kept_bytes[at + header : at + header + body] = buffer[payload : payload + body]
-    for unused in range(at + header + body, at + width):
-        state.kept_bytes[unused] = 0
+    for step in range(header):
+        state.kept_bytes[at + step] = buffer[network + step]
+    at += header
+    for step in range(body):
+        state.kept_bytes[at + step] = buffer[payload + step]
+    for step in range(body, width - header):
+        state.kept_bytes[at + step] = 0
 
 
 @inlined
 def add_packet(
-    state: FlowState, buffer: Octets, packet: Any, time: int, clock: int, key: Any, settings: Any
-) -> int:
-    """Count a dissected packet for its flow; READY, or what is needed before it can be."""
+    state: FlowState, buffer: Octets, packet: Any, time: int, clock: int, off: bool, key: Any,
+    settings: Any,
+) -> int:  # fmt: skip
+    """Count a dissected packet for its flow; READY, or what is needed before it can be.
+
+    Its time may be known to be off: ahead of all others.
+    """
     directed = settings[limits.DIRECTED] != 0
     if state.registers[fs.DONE] == len(state.done):
         return limits.TAKE_OUT
@@ -120,13 +138,16 @@ def add_packet(
     digest = make_hash(key, settings[limits.SECRET])
     slot = fs.find(state, key, digest)
     flags = packet[headers.FLAGS] if packet[headers.PROTOCOL] == headers.TCP else 0
-    odd = False
+    odd = began_off = False
     if slot != fs.NONE:
         if state.totals[slot, fs.RECENT] == 0 and time > _YEAR:  # it began without a time
-            state.totals[slot, fs.START] = time
-            state.totals[slot, fs.LAST] = time
-            state.totals[slot, fs.RECENT] = time
+            begin_at(state, slot, time)
+        if off:
+            time = usual_time(state, slot, time, clock, settings)
         odd = is_odd(state, slot, time, clock, settings)
+        if odd and state.links[slot, fs.CLOSING] & fs.BEGAN_OFF:
+            begin_at(state, slot, time)
+            odd = False
         reason = why_ends(state, slot, packet, flags, time, odd, settings)
         if reason != fs.AT_END:
             if state.registers[fs.DONE] == len(state.done):
@@ -139,6 +160,7 @@ def add_packet(
         if status != limits.READY:
             return status
         slot = begin(state, packet, flags, time, clock, key, digest, swapped, settings)
+        began_off = off
     if flags & (SYN | RST) == SYN and not directed:
         note_syn(state, slot, packet, flags, swapped)
     links, totals = state.links, state.totals
@@ -165,6 +187,8 @@ def add_packet(
     totals[slot, fs.BYTES_FORWARD + backward] += packet[headers.BYTES]
     totals[slot, fs.FLAGS] |= flags * 256 if backward else flags
     note_time(state, slot, time, clock, odd)
+    if began_off:
+        links[slot, fs.CLOSING] |= fs.BEGAN_OFF
     if len(state.statistics):
         note_packet(state.statistics, slot, backward, packet[headers.BYTES], time, odd)
     fs.unlink(state, slot)
@@ -178,31 +202,42 @@ def add_packet(
 
 @compiled
 def add_later(
-    state: FlowState, buffer: Octets, packet: Any, time: int, clock: int, key: Any, settings: Any
-) -> int:
+    state: FlowState, buffer: Octets, packet: Any, time: int, clock: int, off: bool, key: Any,
+    settings: Any,
+) -> int:  # fmt: skip
     """As `add_packet`, which stands within the pass itself for speed."""
-    return add_packet(state, buffer, packet, time, clock, key, settings)
+    return add_packet(state, buffer, packet, time, clock, off, key, settings)
 
 
 @compiled
 def add_held(
     state: FlowState, fragments: FragmentState, packet: Any, key: Any, settings: Any
 ) -> int:
-    """Count the fragments that have waited and are ready; READY, or what is needed first."""
+    """Count the packets that have waited and are ready; READY, or what is needed first."""
     while fragments.counts[held.READY_COUNT] > 0:
         row = held.next_ready(fragments)
         for field in range(headers.PACKET_FIELDS):
             packet[field] = fragments.held[row, field]
         time, clock = fragments.held[row, held.TIME], fragments.held[row, held.CLOCK]
-        needed = add_later(state, fragments.octets, packet, time, clock, key, settings)
+        status = fragments.held[row, held.STATUS]
+        off = status == held.OFF
+        needed = add_later(state, fragments.octets, packet, time, clock, off, key, settings)
         if needed != limits.READY:
             return needed
-        alone = fragments.held[row, held.STATUS] == held.ALONE
-        state.registers[fs.LONE_FRAGMENTS] += 1 if alone else 0
+        state.registers[fs.LONE_FRAGMENTS] += 1 if status == held.ALONE else 0
         state.registers[fs.SHORTENED_PACKETS] += packet[headers.SHORTENED]
         held.let_go(fragments, row)
     state.registers[fs.HELD_SINCE] = fragments.counts[held.OLDEST]
     return limits.READY
+
+
+@compiled
+def may_wait(packet: Any, settings: Any) -> bool:
+    """Whether a packet that lies ahead can be put aside until the next one: no fragment, whose own
+    time to wait has begun, and no longer headers than there is room for."""
+    header = packet[headers.PAYLOAD] - packet[headers.NETWORK]
+    fits_in = header <= settings[limits.KEEP_HEADER] + held.HEADROOM
+    return bool(packet[headers.FRAGMENT] == 0 and fits_in)
 
 
 @inlined
@@ -214,7 +249,14 @@ def add_record(
     registers = state.registers
     clock = records[row, CLOCK] % CLOCKS
     if registers[fs.PREPARED] == 0:
-        time, odd = advance(state.clocks, clock, records[row, TIME])
+        time = records[row, TIME]
+        if fragments.counts[held.ROW_AHEAD] != 0:
+            registers[fs.ODD_TIMES] += held.judge_ahead(fragments, state.clocks, time)
+            return limits.AGAIN
+        if lies_ahead(state.clocks, clock, time) and may_wait(packet, settings):
+            held_now = held.hold(fragments, buffer, packet, time, clock, held.AHEAD)
+            return limits.READY if held_now else limits.AGAIN
+        time, odd = advance(state.clocks, clock, time)
         records[row, TIME] = time
         registers[fs.ODD_TIMES] += odd
         registers[fs.PREPARED] = 1
@@ -224,10 +266,10 @@ def add_record(
     if packet[headers.FRAGMENT] != 0 and not join_fragment(
         packet, time, registers[fs.PACKETS] + 1, fragments.cache
     ):
-        held_now = held.hold(fragments, buffer, packet, time, clock)
+        held_now = held.hold(fragments, buffer, packet, time, clock, held.WAITING)
         registers[fs.HELD_SINCE] = fragments.counts[held.OLDEST]
         return limits.READY if held_now else limits.AGAIN
-    needed = add_packet(state, buffer, packet, time, clock, key, settings)
+    needed = add_packet(state, buffer, packet, time, clock, False, key, settings)
     if needed == limits.READY:
         registers[fs.SHORTENED_PACKETS] += packet[headers.SHORTENED]
         if packet[headers.FRAGMENT] == 1 and fragments.counts[held.WAITING_COUNT] > 0:
@@ -295,8 +337,15 @@ def run(
 
 
 @compiled
-def settle(state: FlowState, fragments: FragmentState, packet: Any, key: Any, settings: Any) -> int:
-    """Count the fragments that still wait, at the end; READY, or what is needed first."""
-    if fragments.counts[held.WAITING_COUNT] > 0:
+def settle(
+    state: FlowState, fragments: FragmentState, packet: Any, key: Any, settings: Any, end: bool
+) -> int:
+    """Count a packet that lies ahead, as no other follows, and at the end the fragments that wait.
+
+    READY, or what is needed first.
+    """
+    if fragments.counts[held.ROW_AHEAD] != 0:
+        held.judge_ahead(fragments, state.clocks, limits.NEVER)
+    if end and fragments.counts[held.WAITING_COUNT] > 0:
         held.end_waiting(fragments, limits.NEVER)
     return add_held(state, fragments, packet, key, settings)

@@ -7,7 +7,7 @@ from . import flow_limits as limits
 from . import flow_state as fs
 from . import headers
 from .clocks import LATEST, ODD_LIMIT
-from .compiled import inlined
+from .compiled import compiled, inlined
 from .direction import known_source
 from .flow_state import FlowState
 
@@ -38,6 +38,24 @@ def is_odd(state: FlowState, slot: int, time: int, clock: int, settings: Any) ->
     if clock == own or time - recent <= settings[limits.IDLE_LIMIT]:
         return False
     return bool(state.clocks[own, LATEST] - recent <= settings[limits.IDLE_LIMIT])
+
+
+@compiled
+def usual_time(state: FlowState, slot: int, time: int, clock: int, settings: Any) -> int:
+    """The time of a packet that alone lies ahead: where its flow goes on, that of the one before it
+    in the flow or at the interface, the later of both."""
+    latest, recent = int(state.clocks[clock, LATEST]), int(state.totals[slot, fs.RECENT])
+    goes_on = -ODD_LIMIT <= latest - recent <= settings[limits.IDLE_LIMIT]
+    return max(latest, recent) if goes_on and time - recent > ODD_LIMIT else time
+
+
+@compiled
+def begin_at(state: FlowState, slot: int, time: int) -> None:
+    """Let a flow begin at a packet's time, which began without one or with a wrong one."""
+    for column in (fs.START, fs.LAST, fs.RECENT):
+        state.totals[slot, column] = time
+    if state.links[slot, fs.KEPT] == 1:
+        state.kept[state.links[slot, fs.FIRST_KEPT], fs.KEPT_TIME] = time
 
 
 @inlined
@@ -102,7 +120,7 @@ def note_time(state: FlowState, slot: int, time: int, clock: int, odd: bool) -> 
             totals[slot, fs.RECENT] = time
         links[slot, fs.CLOSING] |= fs.ODD
         return
-    links[slot, fs.CLOSING] &= ~fs.ODD
+    links[slot, fs.CLOSING] &= ~(fs.ODD | fs.BEGAN_OFF)
     if totals[slot, fs.START] - time < ODD_LIMIT:
         totals[slot, fs.START] = min(totals[slot, fs.START], time)
     totals[slot, fs.LAST] = max(totals[slot, fs.LAST], time)

@@ -24,11 +24,11 @@ first packet; the VLAN of the first packet, see `frames.skip_tags`."""
 LINKS = 10
 """Columns of `links`: next slot with the same hash, neighbours by latest packet, TCP end seen (bits
 FIN_FORWARD, FIN_BACKWARD, CLOSED), whether the flow has been given already (GIVEN), whether SYN
-told its direction (ORIENTED) and whether its latest packet lay far before the others (ODD); whether
-the source is the key's second end, why the flow ended, the chain of its kept packets, and the
-interface of its first packet."""
+told its direction (ORIENTED), whether its latest packet lay far before the others (ODD) and whether
+it began with a packet whose time was wrong (BEGAN_OFF); whether the source is the key's second end,
+why the flow ended, the chain of its kept packets, and the interface of its first packet."""
 
-FIN_FORWARD, FIN_BACKWARD, CLOSED, GIVEN, ORIENTED, ODD = 1, 2, 4, 8, 16, 32
+FIN_FORWARD, FIN_BACKWARD, CLOSED, GIVEN, ORIENTED, ODD, BEGAN_OFF = 1, 2, 4, 8, 16, 32, 64
 
 AT_END, IDLE, ACTIVE, TCP_END, EVICTED, EARLY, REUSED = 0, 1, 2, 3, 4, 5, 6
 END_REASONS = (

@@ -41,8 +41,8 @@ class FlowCounts:
         packets_without_bytes: first packets that could not be kept for want of memory.
         most_flows: most flows held at one time.
         lost: packets that the kernel had to drop (interfaces only).
-        odd_times: packets without a time, or over a second earlier than the one before them of the
-            same interface.
+        odd_times: packets without a time, over a second earlier than the one before them of the
+            same interface, or over two minutes ahead of those around them.
         unread_captures: captures that could not be opened or are none; the others count.
         filtered: packets that do not fit the filter.
         unread_links: packets by link types that nothing here reads.

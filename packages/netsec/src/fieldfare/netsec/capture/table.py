@@ -204,6 +204,7 @@ class FlowTable:
         Args:
             time: nanoseconds; if left out, that of the latest packet of each flow's interface.
         """
+        yield from self._settle(end=False)
         yield from self._repeat(
             lambda: flow_limits.sweep(self._state, time, view(self._settings), fs.NONE)
         )
@@ -211,6 +212,15 @@ class FlowTable:
 
     def finish(self) -> Iterator[EndedFlows]:
         """End all flows and give them."""
+        yield from self._settle(end=True)
+        latest = flow_limits.BY_LATEST
+        yield from self._repeat(
+            lambda: flow_limits.sweep(self._state, latest, view(self._settings), fs.NONE)
+        )
+        yield from self._repeat(lambda: flow_limits.end_all(self._state, fs.AT_END))
+        yield from self.take_out()
+
+    def _settle(self, *, end: bool) -> Iterator[EndedFlows]:
         yield from self._repeat(
             lambda: flow_pass.settle(
                 self._state,
@@ -218,14 +228,9 @@ class FlowTable:
                 view(self._packet),
                 view(self._key),
                 view(self._settings),
+                end,
             )
         )
-        latest = flow_limits.BY_LATEST
-        yield from self._repeat(
-            lambda: flow_limits.sweep(self._state, latest, view(self._settings), fs.NONE)
-        )
-        yield from self._repeat(lambda: flow_limits.end_all(self._state, fs.AT_END))
-        yield from self.take_out()
 
     def _repeat(self, step: Callable[[], int]) -> Iterator[EndedFlows]:
         while (needed := step()) != flow_limits.READY:

@@ -74,6 +74,8 @@ UNKNOWN = "unknown"
 
 ROW_GROUP = 65_536
 
+_AT_A_TIME = 8
+
 
 class TableWriter(Protocol):
     """Takes tables of one schema."""
@@ -139,7 +141,7 @@ class _Parquet:
         from pyarrow import parquet
 
         self._writer = parquet.ParquetWriter(str(path), schema, compression="zstd")
-        self._waiting: list[pa.Table] = []
+        self._waiting: list[list[pa.Table]] = []
         self._rows = 0
 
     def __enter__(self) -> "_Parquet":
@@ -151,17 +153,25 @@ class _Parquet:
         self._writer.close()
 
     def write(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        # Copied into Arrow's own memory: arrays of NumPy that stay for long would lie between the
-        # large ones that a network takes and frees, and the heap would grow around them.
-        self._waiting = [pa.concat_tables(self._waiting).combine_chunks()]
         self._rows += len(table)
+        # Copied into Arrow's own memory: arrays of NumPy that stay for long would lie between the
+        # large ones that a network takes and frees, and the heap would grow around them. Some at a
+        # time, and these in their turn, so that no row is copied often.
+        for level in range(len(self._waiting) + 1):
+            if level == len(self._waiting):
+                self._waiting.append([])
+            self._waiting[level].append(table)
+            if len(self._waiting[level]) < _AT_A_TIME:
+                break
+            table = pa.concat_tables(self._waiting[level]).combine_chunks()
+            self._waiting[level] = []
         if self._rows >= ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP)
+        tables = [table for level in reversed(self._waiting) for table in level]
+        if tables:
+            self._writer.write_table(pa.concat_tables(tables), row_group_size=ROW_GROUP)
         self._waiting, self._rows = [], 0
 
 

@@ -56,7 +56,7 @@ PACKET_NOTES = {
     "lone_fragments": "later fragments whose first was not seen; counted under ports 0",
     "evicted": "flows cut because the table was full",
     "packets_without_bytes": "first packets not looked at for want of memory",
-    "odd_times": "without a time, or over a second earlier than the packet before them",
+    "odd_times": "without a time, far ahead of the next packet, or over a second late",
     "filtered": "that do not fit the filter; left out",
     "unread_captures": "captures that could not be read; left out",
     "lost": "dropped by the kernel before they were read",

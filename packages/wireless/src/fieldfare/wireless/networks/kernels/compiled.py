@@ -14,8 +14,6 @@ from typing import Any
 import numba
 from numba.core import event
 
-from fieldfare.common import console
-
 from . import notice
 
 _NO_CACHE = (
@@ -55,14 +53,8 @@ def compiled(function: Any) -> Any:
 
 
 class _Told(event.Listener):
-    """Says once that code is being compiled: nothing else is seen for a while."""
-
-    told = False
-
     def on_start(self, _: object) -> None:
-        if not self.told:
-            console.say("compiling for this processor, once: half a minute", quiet=notice.quiet)
-        self.told = True
+        notice.compiling()
 
     def on_end(self, _: object) -> None:
         pass

@@ -19,7 +19,7 @@ from ...channels.draw import draw_channels
 from ...channels.files import read_channels
 from ...evaluation.choice import choose
 from ...evaluation.tables import Row, check_folder, publish
-from ...networks.kernels import notice
+from ...networks.kernels.notice import told_of_compiling
 from ...signals.csi import imperfect_csi
 from .. import evaluation
 from ..learned import find_precoder
@@ -46,7 +46,6 @@ class Setting(NamedTuple):
 def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
     """Compare precoders on files or drawn channels; write the reports where asked."""
     set_threads()
-    notice.quiet = options.quiet
     check_folder(options.output)
     precoders = choose(
         options.methods or METHODS, options.models, partial(find_precoder, options=options)
@@ -55,7 +54,10 @@ def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
     rows: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
     shares: dict[str, np.ndarray] = {}
-    with Progress("compare", len(settings), unit="setting", quiet=options.quiet) as bar:
+    with (
+        told_of_compiling(quiet=options.quiet),
+        Progress("compare", len(settings), unit="setting", quiet=options.quiet) as bar,
+    ):
         for number, setting in enumerate(settings, 1):
             outcomes = evaluation.evaluate(
                 setting.H,
