@@ -97,6 +97,9 @@ def test_deit_gives_what_the_published_one_gives_and_folding_keeps_it():
 
 def test_folding_keeps_the_outputs_where_windows_are_padded():
     # A map of 10 x 12 positions in windows of 7; then one of 5 x 6.
+    # (Where all of a query's products with the keys are near 0, rounding decides its attention, and
+    # folding moves by rounding: such weights are left out by the seed.)
+    torch.manual_seed(0)
     model = SlabSwin((20, 24), 2, 12, (2, 2), (2, 2), (False, False), num_classes=5)
     scrambled(model)
     assert model.layers[0].blocks[0].attn.pads == (4, 2)

@@ -18,7 +18,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from ..blocks.prepbn import PRepBN
-from .slab_parts import Block, MapAttention, check_size, from_published
+from .slab_parts import Block, MapAttention, check_size, configuration, from_published, initialise
 
 LAYER_NORM_EPS = 1e-6
 
@@ -97,7 +97,7 @@ class SlabDeit(nn.Module):
         ]
         self.norm = norm(width)
         self.drop = nn.Dropout(drop_rate)
-        self.apply(_initialise)
+        self.apply(initialise)
         self.reset_classifier(num_classes)
 
     def get_classifier(self) -> nn.Module:
@@ -110,7 +110,7 @@ class SlabDeit(nn.Module):
             raise ValueError(f"global_pool {global_pool!r}: SLAB-DeiT pools by 'avg' only")
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head.apply(_initialise)
+        self.head.apply(initialise)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, h, w, num_features), normalised."""
@@ -127,28 +127,9 @@ class SlabDeit(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def _cfg() -> dict[str, object]:
-    return {
-        "input_size": (3, 224, 224),
-        "fixed_input_size": True,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "num_classes": 1000,
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "first_conv": "stem.proj",
-        "classifier": "head",
-    }
-
-
-default_cfgs = generate_default_cfgs({"slab_deit_tiny": _cfg(), "slab_deit_small": _cfg()})
+default_cfgs = generate_default_cfgs(
+    {"slab_deit_tiny": configuration(), "slab_deit_small": configuration()}
+)
 
 
 def _create(name: str, pretrained: bool, **options: Any) -> nn.Module:

@@ -164,3 +164,26 @@ def from_published(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tens
         if name in expected or ".layer." not in name:
             found[name] = tensor
     return found
+
+
+def initialise(module: nn.Module) -> None:
+    """Linear layers as published: truncated normal weights, no bias."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def configuration() -> dict[str, object]:
+    """Of both networks, as timm keeps it."""
+    return {
+        "input_size": (3, 224, 224),
+        "fixed_input_size": True,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "num_classes": 1000,
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "first_conv": "stem.proj",
+        "classifier": "head",
+    }

@@ -18,7 +18,15 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from ..blocks.prepbn import PRepBN, RepBN, fold
-from .slab_parts import Block, MapAttention, ShiftedWindowAttention, check_size, from_published
+from .slab_parts import (
+    Block,
+    MapAttention,
+    ShiftedWindowAttention,
+    check_size,
+    configuration,
+    from_published,
+    initialise,
+)
 
 
 class Stem(nn.Module):
@@ -159,7 +167,7 @@ class SlabSwin(nn.Module):
         self.num_features = self.head_hidden_size = channels
         self.norm = norm(channels)
         self.drop = nn.Dropout(drop_rate)
-        self.apply(_initialise)
+        self.apply(initialise)
         self.reset_classifier(num_classes)
 
     def get_classifier(self) -> nn.Module:
@@ -172,7 +180,7 @@ class SlabSwin(nn.Module):
             raise ValueError(f"global_pool {global_pool!r}: SLAB-Swin pools by 'avg' only")
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head.apply(_initialise)
+        self.head.apply(initialise)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, h, w, num_features), normalised."""
@@ -189,28 +197,7 @@ class SlabSwin(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def _cfg() -> dict[str, object]:
-    return {
-        "input_size": (3, 224, 224),
-        "fixed_input_size": True,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "num_classes": 1000,
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "first_conv": "stem.proj",
-        "classifier": "head",
-    }
-
-
-default_cfgs = generate_default_cfgs({"slab_swin_tiny": _cfg()})
+default_cfgs = generate_default_cfgs({"slab_swin_tiny": configuration()})
 
 
 @register_model
