@@ -159,3 +159,23 @@ def test_kinds_of_values(kind: click.ParamType, text: str, value: object) -> Non
 def test_bad_values_are_named(kind: click.ParamType, text: str) -> None:
     with pytest.raises(click.BadParameter, match=text):
         kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("50ms", 0.05), ("90s", 90.0), ("5min", 300.0), ("1.5 h", 5400.0), ("2m", 120.0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert console.Duration().convert(text, None, None) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["5", "min", "-1s", "0s", "5 fortnights", "1e400h", "1.2.3s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        console.Duration().convert(text, None, None)
+
+
+def test_operations() -> None:
+    assert console.Operations().convert("3GMAC", None, None) == 3e9
+    with pytest.raises(click.BadParameter, match="3GMAC"):
+        console.Operations().convert("3G", None, None)

@@ -7,7 +7,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 from .group import TRACEBACK_VARIABLE, CommandGroup
 from .options import option, options
 from .output import emit, say, table
-from .types import FILE, POSITIVE, SHARE, Bytes, Numbers, Pairs
+from .types import FILE, POSITIVE, SHARE, Bytes, Duration, Numbers, Operations, Pairs
 
 __all__ = [
     "FILE",
@@ -16,7 +16,9 @@ __all__ = [
     "TRACEBACK_VARIABLE",
     "Bytes",
     "CommandGroup",
+    "Duration",
     "Numbers",
+    "Operations",
     "Pairs",
     "emit",
     "option",

@@ -11,7 +11,7 @@ import click
 
 from fieldfare.common.console.options import option
 
-from .types import FILE, POSITIVE
+from .types import FILE, POSITIVE, Bytes, Duration, Operations
 
 
 def model_option(default: str | None, extra: str = "") -> str:
@@ -142,6 +142,26 @@ class GuardOptions(TrustOptions):
     guard: bool = option(
         is_flag=True,
         help="Also compare the answers to slightly changed copies; several times slower.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """How much a run may take; the best variant that fits is taken, see `budget.choose`."""
+
+    within: float | None = option(
+        type=Duration(),
+        help="Take the best packaged variant that is through in this time: 90s, 5min, 2h.",
+    )
+    max_memory: int | None = option(
+        type=Bytes(), help="Take the best packaged variant that keeps below: 800MiB, 2GiB."
+    )
+    budget: float | None = option(
+        type=Operations(),
+        help="Take the best packaged variant of at most so many operations a unit: 3GMAC.",
+    )
+    variant: str | None = option(
+        metavar="NAME", help="Take this packaged variant, as an earlier run named it."
     )
 
 

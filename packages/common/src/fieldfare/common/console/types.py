@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kinds of values that options take, beside click's own."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 SHARE = click.FloatRange(0, 1)
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+_SECONDS = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600}
+_MACS = {"mac": 1, "kmac": 10**3, "mmac": 10**6, "gmac": 10**9, "tmac": 10**12}
 
 
 class Numbers(click.ParamType[tuple[Any, ...]]):
@@ -66,3 +71,35 @@ class Bytes(click.ParamType[int]):
         if amount <= 0:
             self.fail(f"{value!r} must be above 0", param, ctx)
         return amount
+
+
+class _Quantity(click.ParamType[float]):
+    """A number and its unit."""
+
+    units: Mapping[str, float]
+    advice: str
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value).strip().lower().replace(" ", "")
+        unit = text.lstrip("0123456789.")
+        try:
+            amount = float(text.removesuffix(unit)) * self.units[unit]
+        except (KeyError, ValueError):
+            self.fail(f"{value!r}: {self.advice}", param, ctx)
+        if not 0 < amount < math.inf:
+            self.fail(f"{value!r} must be above 0", param, ctx)
+        return amount
+
+
+class Duration(_Quantity):
+    """A time, in seconds: 50ms, 90s, 5min, 2h."""
+
+    name, units, advice = "TIME", _SECONDS, "is no time; write 50ms, 90s, 5min or 2h"
+
+
+class Operations(_Quantity):
+    """A number of multiply-accumulates: 3GMAC, 250MMAC."""
+
+    name, units, advice = "MACS", _MACS, "is no number of operations; write 3GMAC or 250MMAC"

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose the best variant that is expected to keep within limits."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..progress import format_seconds
+from .variants import Variant
+
+MARGIN = 0.9
+"""Share of a limit that what is expected may take: measured units vary."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take; None is not limited.
+
+    Attributes:
+        seconds: of the whole run, from now on, by the clock.
+        memory: bytes at the peak, of the whole process.
+        macs: multiply-accumulates of one unit (tile, case, flow, channel).
+    """
+
+    seconds: float | None = None
+    memory: int | None = None
+    macs: float | None = None
+
+    def __bool__(self) -> bool:
+        return not (self.seconds is self.memory is self.macs is None)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run will take: the memory as counted, the seconds as one measured unit tells."""
+
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A variant and what is expected of it."""
+
+    variant: Variant
+    expected: Expected
+
+    def sentence(self, metric: str) -> str:
+        """For people: what was chosen and what it will give."""
+        return (
+            f"{self.variant.name}: expects {metric} {self.variant.quality:.3f}, "
+            f"about {format_seconds(self.expected.seconds)}, "
+            f"{format_bytes(self.expected.memory)}"
+        )
+
+
+def choose(
+    variants: Sequence[Variant],
+    limits: Limits,
+    *,
+    memory_of: Callable[[Variant], int],
+    seconds_of: Callable[[Variant], float],
+    margin: float = MARGIN,
+) -> Chosen:
+    """The variant of the highest quality that keeps within a share of every limit.
+
+    Of equal quality the one of fewer operations is taken, then that of the first name. Variants are
+    measured from the best on, and no further than to the first that fits.
+
+    Args:
+        memory_of: bytes at the peak of the whole process; must itself take little.
+        seconds_of: of the whole run, from one unit that it measures; asked only where the memory
+            suffices.
+        margin: that share. Operations are counted, not measured, and may take all of theirs.
+
+    Raises:
+        InputError: none fits; the message names the smallest value of the limit that no variant
+            keeps.
+    """
+    if not variants:
+        raise InputError("there is no variant to choose from")
+    left = sorted(variants, key=lambda item: (-item.quality, item.macs, item.name))
+    if limits.macs is not None:
+        least = min(variant.macs for variant in left)
+        left = [variant for variant in left if variant.macs <= limits.macs]
+        if not left:
+            raise _nothing("--budget", format_macs(limits.macs), format_macs(least))
+    memory = {variant.name: memory_of(variant) for variant in left}
+    if limits.memory is not None:
+        most = margin * limits.memory
+        if not any(memory[variant.name] <= most for variant in left):
+            needed = f"{math.ceil(min(memory.values()) / margin / 2**20)}MiB"
+            raise _nothing("--max-memory", format_bytes(limits.memory), needed)
+        left = [variant for variant in left if memory[variant.name] <= most]
+    fastest = math.inf
+    for variant in left:
+        seconds = seconds_of(variant)
+        if limits.seconds is None or seconds <= margin * limits.seconds:
+            return Chosen(variant, Expected(seconds, memory[variant.name]))
+        fastest = min(fastest, seconds)
+    needed = f"{math.ceil(100 * fastest / margin) / 100:g}s"
+    raise _nothing("--within", format_seconds(limits.seconds or 0), needed)
+
+
+def _nothing(option: str, limit: str, least: str) -> InputError:
+    return InputError(f"{option} {limit}: nothing fits; the smallest that does here is {least}")
+
+
+def format_bytes(amount: float) -> str:
+    """Bytes as people read them: 812 MiB, 1.5 GiB."""
+    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"
+
+
+def format_macs(amount: float) -> str:
+    """Multiply-accumulates as people read them: 3.1 GMAC, 210 MMAC."""
+    for unit, size in (("GMAC", 1e9), ("MMAC", 1e6), ("kMAC", 1e3)):
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount:.3g} MAC"

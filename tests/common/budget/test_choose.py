@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+
+import pytest
+
+from fieldfare.common.budget.choose import Limits, choose, format_bytes, format_macs
+from fieldfare.common.budget.variants import Variant
+from fieldfare.common.errors import InputError
+
+VARIANTS = [
+    Variant(name, {"depth": depth}, quality, macs, 10**6, seconds, memory)
+    for depth, (name, quality, macs, seconds, memory) in enumerate(
+        [
+            ("small", 0.5, 10**9, 1.0, 100 * 2**20),
+            ("middle", 0.6, 3 * 10**9, 3.0, 300 * 2**20),
+            ("large", 0.7, 9 * 10**9, 9.0, 200 * 2**20),
+        ]
+    )
+]
+
+
+def chosen(measured: list[str] | None = None, **limits: float) -> str:
+    seen = [] if measured is None else measured
+
+    def seconds(variant: Variant) -> float:
+        seen.append(variant.name)
+        return variant.seconds
+
+    return choose(
+        VARIANTS,
+        Limits(**limits),  # type: ignore[arg-type]
+        memory_of=lambda variant: variant.peak_bytes or 0,
+        seconds_of=seconds,
+    ).variant.name
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({"seconds": 10.0}, "large"),
+        ({"seconds": 9.9}, "middle"),
+        ({"seconds": 1.2}, "small"),
+        ({"memory": 250 * 2**20}, "large"),
+        ({"memory": 200 * 2**20}, "small"),
+        ({"macs": 9e9}, "large"),
+        ({"macs": 8.9e9}, "middle"),
+        ({"macs": 8.9e9, "seconds": 100.0, "memory": 2**30}, "middle"),
+        ({"macs": 8.9e9, "memory": 250 * 2**20}, "small"),
+    ],
+)
+def test_the_best_that_fits_with_a_tenth_to_spare(limits: dict[str, float], name: str) -> None:
+    assert chosen(**limits) == name
+
+
+def test_measures_no_further_than_needed_and_never_what_memory_forbids() -> None:
+    measured: list[str] = []
+    assert chosen(measured, seconds=4.0, memory=250 * 2**20) == "small"
+    assert measured == ["large", "small"]
+
+
+def test_of_equal_quality_the_cheaper_one() -> None:
+    twins = [
+        Variant("dear", {}, 0.5, 200, 1, 1.0, 1),
+        Variant("cheap", {}, 0.5, 100, 1, 1.0, 1),
+    ]
+    found = choose(twins, Limits(seconds=9.0), memory_of=lambda _: 1, seconds_of=lambda _: 1.0)
+    assert found.variant.name == "cheap"
+
+
+@pytest.mark.parametrize(
+    ("limits", "option"),
+    [
+        ({"seconds": 0.5}, "--within"),
+        ({"memory": 2**20}, "--max-memory"),
+        ({"macs": 1e6}, "--budget"),
+    ],
+)
+def test_what_cannot_be_kept_names_the_smallest_that_can(
+    limits: dict[str, float], option: str
+) -> None:
+    with pytest.raises(InputError, match=option) as refusal:
+        chosen(**limits)
+    (number, unit) = re.search(r"here is ([\d.]+) ?(\w+)$", str(refusal.value)).groups()  # type: ignore[union-attr]
+    size = {"s": 1.0, "MiB": 2.0**20, "GMAC": 1e9}[unit]
+    assert chosen(**{name: float(number) * size for name in limits}) == "small"
+
+
+def test_no_limit_is_none() -> None:
+    assert not Limits()
+    assert Limits(macs=1)
+
+
+def test_amounts_as_people_read_them() -> None:
+    assert format_bytes(812 * 2**20) == "812 MiB"
+    assert format_bytes(1.5 * 2**30) == "1.5 GiB"
+    assert format_macs(3.12e9) == "3.12 GMAC"
+    assert format_macs(12) == "12 MAC"
