@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Search and prune in one training: channels fade by their cost, weights by their size.
 
-SuperTickets (You et al. 2022, arXiv 2207.03677). A penalty on the scales of batch norms, weighted by
-what their channels cost, lets expensive channels fade; whole channels leave for good when that saves
-enough. At the same events the smallest weights of all layers together become zero, more of them
-each time. Nothing is trained again afterwards.
+SuperTickets (You et al. 2022, arXiv 2207.03677). A penalty on the scales of batch norms, weighted
+by what their channels cost, lets expensive channels fade; whole channels leave for good when that
+saves enough. At the same events the smallest weights of all layers together become zero, more of
+them each time. Nothing is trained again afterwards.
 """
 
 from collections.abc import Mapping

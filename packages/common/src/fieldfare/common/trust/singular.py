@@ -4,7 +4,7 @@
 Radhakrishnan et al. 2023, *Wide and deep neural networks achieve consistency for classification*
 (arXiv 2204.14126): networks that are infinitely wide and deep are one of three classifiers, by
 their activation: a majority vote, the nearest neighbour, or a singular kernel of some order; where
-that order is the dimension of the sphere the inputs lie on, it is optimal in the limit of much data.
+that order is the dimension of the sphere the inputs lie on, it is optimal with data without end.
 """
 
 import math
