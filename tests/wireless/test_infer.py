@@ -63,34 +63,26 @@ def test_many_files_give_the_bytes_that_each_gives_alone(
     assert all(value for found in numbers.values() for value in found.values())
 
 
-def test_a_run_goes_on_where_it_stopped(command: str, files: list[Path], tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()  # one file into a folder that is there goes the same way
-    assert many(command, files[:1], folder)["done"] == 1
-    found = many(command, files, folder)
-    assert (found["skipped"], found["done"]) == (1, 1)
-    again = many(command, files, folder, "--no-resume", "--overwrite")
-    assert (again["skipped"], again["done"]) == (0, 2)
-
-
-def test_other_settings_are_not_mixed_into_a_folder(
+def test_a_run_goes_on_where_it_stopped_and_a_bad_file_costs_only_itself(
     command: str, files: list[Path], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "out"
-    many(command, files, folder)
-    many(command, files, folder, "--batch", 2)  # changes no result
-    done = run(command, "infer", *files, "-o", folder, "--method", METHODS[command], "--power", 3)
-    assert done.exit_code == 2
-    assert "power" in done.stderr
-
-
-def test_a_bad_file_costs_only_itself(command: str, files: list[Path], tmp_path: Path) -> None:
-    bad, folder = tmp_path / "bad.npz", tmp_path / "out"
+    bad, folder, method = tmp_path / "bad.npz", tmp_path / "out", METHODS[command]
     np.savez(bad, G=np.ones(3))
-    done = run(command, "infer", *files, bad, "-o", folder, "--method", METHODS[command])
+    folder.mkdir()  # one file into a folder that is there goes the same way
+    assert many(command, files[:1], folder)["done"] == 1
+    done = run(command, "infer", *files, bad, "-o", folder, "--method", method, "--json")
     assert done.exit_code == 3
     assert "bad.npz" in done.stderr
-    assert (folder / f"a_{RESULTS[command]}.npz").exists()
+    found = json.loads(done.stdout)
+    assert (found["skipped"], found["done"], found["failed"]) == (1, 1, 1)
+    assert (folder / f"b_{RESULTS[command]}.npz").exists()
+    changed = many(command, files, folder, "--batch", 2)  # changes no result
+    assert (changed["skipped"], changed["done"]) == (2, 0)
+    other = run(command, "infer", *files, "-o", folder, "--method", method, "--power", 3)
+    assert other.exit_code == 2
+    assert "power" in other.stderr
+    again = many(command, files, folder, "--no-resume", "--overwrite")
+    assert (again["skipped"], again["done"]) == (0, 2)
 
 
 def test_a_wrong_model_is_refused_before_anything_is_written(

@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,19 @@ COMPILED = {"numba", "scipy"}
 """What compiled loops bring; the second is imported by the first."""
 
 
-def loaded(module: str, *arguments: object) -> list[str]:
-    """Which of these modules a command has loaded when it ends."""
+def loaded(module: str, *calls: Sequence[object]) -> set[str]:
+    """Which of these modules one process has loaded after these calls of a command."""
     code = f"""
 import sys
 from {module} import main
-try:
-    main()
-finally:
-    print("loaded:", *sorted(set({UNNEEDED}) & set(sys.modules)))
+for call in {[[str(argument) for argument in call] for call in calls]}:
+    main(call, standalone_mode=False)
+print("loaded:", *sorted(set({UNNEEDED}) & set(sys.modules)))
 """
     answer = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    return answer.stdout.splitlines()[-1].split()[1:]
+    return set(answer.stdout.splitlines()[-1].split()[1:])
 
 
 @pytest.fixture
@@ -53,28 +50,31 @@ def network(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", ["icgnn", "rzf", "wmmse", "zf-wf"])
-def test_precoding_loads_no_more_than_it_runs(channels: Path, method: str, tmp_path: Path) -> None:
-    module, target = "fieldfare.wireless.precoding.cli", tmp_path / "w.npz"
-    found = loaded(module, "infer", channels, "-o", target, "--method", method)
-    assert set(found) <= COMPILED
-    assert target.exists()
+def calls(source: Path, folder: Path, *methods: str) -> list[tuple[object, ...]]:
+    return [("infer", source, "-o", folder / f"{name}.npz", "--method", name) for name in methods]
 
 
-@pytest.mark.parametrize("method", ["icgnn", "fractional", "max-min-gradient", "sum-rate"])
-def test_power_loads_no_more_than_it_runs(network: Path, method: str, tmp_path: Path) -> None:
-    module, target = "fieldfare.wireless.cell_free.cli", tmp_path / "mu.npz"
-    assert not loaded(module, "infer", network, "-o", target, "--method", method)
-    assert target.exists()
+def test_precoding_loads_no_more_than_it_runs(channels: Path, tmp_path: Path) -> None:
+    asked = calls(channels, tmp_path, "icgnn", "rzf", "wmmse", "zf-wf")
+    compared = ("eval", channels, "--method", "rzf")
+    assert loaded("fieldfare.wireless.precoding.cli", *asked, compared) <= COMPILED
+    assert all((tmp_path / f"{name}.npz").exists() for name in ("icgnn", "wmmse", "zf-wf"))
+
+
+def test_power_loads_no_more_than_it_runs(network: Path, tmp_path: Path) -> None:
+    asked = calls(network, tmp_path, "icgnn", "fractional", "sum-rate")
+    assert not loaded("fieldfare.wireless.cell_free.cli", *asked)
+    assert (tmp_path / "sum-rate.npz").exists()
+    asked = calls(network, tmp_path, "max-min")
+    assert loaded("fieldfare.wireless.cell_free.cli", *asked) <= COMPILED
 
 
 def test_drawing_and_describing_load_no_more_than_they_run(tmp_path: Path) -> None:
-    module, target = "fieldfare.wireless.channel.cli", tmp_path / "h.npz"
-    assert not loaded(module, "gen", "-o", target, "--count", 2)
-    assert not loaded(module, "info", target)
+    target = tmp_path / "h.npz"
+    asked = ("gen", "-o", target, "--count", 2), ("info", target)
+    assert not loaded("fieldfare.wireless.channel.cli", *asked)
 
 
-def test_comparing_loads_no_pictures_unless_they_are_drawn(channels: Path, tmp_path: Path) -> None:
-    arguments = ("fieldfare.wireless.precoding.cli", "eval", channels, "--method", "rzf")
-    assert set(loaded(*arguments)) <= COMPILED
-    assert "matplotlib" in loaded(*arguments, "-o", tmp_path / "report")
+def test_only_drawn_pictures_load_what_draws_them(channels: Path, tmp_path: Path) -> None:
+    asked = ("eval", channels, "--method", "rzf", "-o", tmp_path / "report")
+    assert "matplotlib" in loaded("fieldfare.wireless.precoding.cli", asked)

@@ -110,7 +110,7 @@ def test_every_symbol_and_subcarrier_of_sionna_is_a_channel(tmp_path: Path) -> N
     ("arrays", "message"),
     [
         ({"h": sionna(tx=2)}, "2 transmitters; keep one"),
-        ({"h": sionna(rx_ant=2)}, "2 antennas a user; keep one"),
+        ({"h": sionna(rx_ant=2)}, "2 antennas a user; say how many streams"),
         ({"h": sionna(rx=1, rx_ant=4, tx=3, tx_ant=1)}, r"uplink .*h.transpose\(0, 3, 4, 1, 2"),
         ({"h": sionna(), "tau": np.ones(3)}, "cir_to_ofdm_channel"),
         ({"channel": np.ones((6, 2, 4, 3), complex)}, "2 antennas a user"),

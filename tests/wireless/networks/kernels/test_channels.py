@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fieldfare.common.errors import InputError
 from fieldfare.wireless.channels.rayleigh import path_gains, rayleigh
 from fieldfare.wireless.networks.kernels.channels import Channels, compile_network, rates
 from fieldfare.wireless.networks.kernels.users import precode_compiled
@@ -14,9 +15,10 @@ from fieldfare.wireless.networks.kernels.vectors import LANES, exp, load, log, s
 from fieldfare.wireless.networks.models import load_precoder_network
 from fieldfare.wireless.networks.precoder import IcgnnPrecoder, precode
 from fieldfare.wireless.networks.users import precode_users
-from fieldfare.wireless.signals.linear import rzf
+from fieldfare.wireless.signals.linear import mrt, rzf, zf
 from fieldfare.wireless.signals.rates import rate, sum_rate
 from fieldfare.wireless.signals.selection import greedy_users
+from fieldfare.wireless.signals.waterfilling import zf_waterfilling
 from fieldfare.wireless.signals.wmmse import wmmse
 
 SIZES = [(1, 1), (1, 4), (3, 8), (8, 8), (7, 5), (16, 16)]
@@ -61,6 +63,36 @@ def test_rzf_and_rates_equal_torch(size: tuple[int, int]) -> None:
     W = Channels(H, power, noise).rzf()
     torch.testing.assert_close(W, rzf(H, power, noise), rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(rates(H, W, noise), rate(H, W, noise), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 8), (8, 8), (16, 16)])
+def test_maximum_ratio_and_zero_forcing_equal_torch(size: tuple[int, int]) -> None:
+    H, (power, noise) = channel(19, *size), levels(19)
+    found = Channels(H, power, noise)
+    filled = zf_waterfilling(H, power, noise)
+    for W, expected in (
+        (found.mrt(), mrt(H, power)),
+        (found.zf(), zf(H, power)),
+        (found.zf(filled=True), filled),
+    ):
+        torch.testing.assert_close(W, expected, rtol=1e-11, atol=1e-11)
+    rounded = H.to(torch.complex64)
+    single = Channels(rounded, power, noise).zf(filled=True)
+    exact = zf_waterfilling(rounded.to(H.dtype), power, noise)
+    torch.testing.assert_close(single.to(H.dtype), exact, rtol=1e-6, atol=1e-6)
+    assert ((filled == 0).all(-2) == (found.zf(filled=True) == 0).all(-2)).all()
+
+
+def test_zero_forcing_refuses_users_that_cannot_be_told_apart() -> None:
+    H, (power, noise) = channel(9, 3, 4), levels(9)
+    H[5, 2] = 1j * H[5, 0] + 0.5 * H[5, 1]
+    with pytest.raises(InputError, match="matrix 5 are linearly dependent"):
+        Channels(H, power, noise).zf()
+    weights = torch.ones(9, 3, dtype=torch.float64)
+    weights[:, 1] = 0
+    assert (Channels(H, power, noise, weights).zf()[..., 1] == 0).all()
+    with pytest.raises(InputError, match="5 users need at least as many antennas, not 4"):
+        Channels(channel(9, 5, 4), power, noise).zf(filled=True)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -127,6 +159,8 @@ def test_users_without_channel_or_weight_are_as_if_not_there(network: IcgnnPreco
     for method in (
         lambda c: c.wmmse()[0],
         lambda c: c.rzf(),
+        lambda c: c.mrt(),
+        lambda c: c.zf(filled=True),
         lambda c: c.network(numbers).W,
     ):
         found = method(Channels(more, power, noise, weights))
@@ -146,6 +180,7 @@ def test_a_channel_gives_the_same_bits_alone_and_among_others(network: IcgnnPrec
         for method in (
             lambda c: c.wmmse()[0],
             lambda c: c.rzf(),
+            lambda c: c.zf(filled=True),
             lambda c: c.network(numbers, steps=2).W,
             lambda c: c.greedy(),
         ):

@@ -135,11 +135,16 @@ def _apply(method: Method[Stored], stored: Stored, source: Path) -> Result:
 def _settings(options: InferOptions, task: Task[Stored]) -> dict[str, Any]:
     """All that a result depends on."""
     not_it = {field.name for field in dataclasses.fields(shared.InferOptions)} | {"batch", "model"}
-    found = {name: value for name, value in vars(options).items() if name not in not_it}
+    found = {name: _content(value) for name, value in vars(options).items() if name not in not_it}
     if options.method == LEARNED:
         weights = locate(options.model, task.name).read_bytes()
         found["weights"] = hashlib.sha256(weights).hexdigest()
     return found | {"version": __version__}
+
+
+def _content(value: Any) -> Any:
+    """Of a file what is in it, and not its name."""
+    return hashlib.sha256(value.read_bytes()).hexdigest() if isinstance(value, Path) else value
 
 
 class _Measured(NamedTuple):

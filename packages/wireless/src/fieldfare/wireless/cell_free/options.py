@@ -2,17 +2,21 @@
 """Options of wl-power, a class for each verb; nothing heavy is imported here."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import click
 
-from fieldfare.common.console import POSITIVE, Pairs, option, shared
+from fieldfare.common import console
+from fieldfare.common.console import POSITIVE, SHARE, Pairs, option, shared
 
 from .. import options as both
 from ..options import LEARNED
 
 DEFAULT_MODEL = "icgnn_power_max_min"
-METHODS = ("equal", "fractional", "max-min", "max-min-gradient", "sum-rate", LEARNED)
+CONES = "max-min-socp"
+SATISFACTION = "satisfaction"
+METHODS = ("equal", "fractional", "max-min", CONES, "sum-rate", SATISFACTION, LEARNED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,17 @@ class AllocationOptions(shared.DeviceOptions):
     """How allocations are run; the conventional ones heed the batch alone."""
 
     batch: int = both.batch_option(256)
+    profile: Path | None = option(
+        type=console.FILE,
+        metavar="USERS.csv",
+        help="What users ask for: user, adequate, desired (bits/s/Hz) and, optionally, weight; for"
+        " --method satisfaction.",
+    )
+    satisfied: float | None = option(
+        type=SHARE,
+        help="Mean satisfaction that is enough: --method satisfaction then spends the least power"
+        " for it.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +44,7 @@ class InferOptions(AllocationOptions, both.InferOptions):
     method: str = option(
         type=click.Choice(METHODS),
         default=LEARNED,
-        help="The network or a conventional allocation; max-min takes the extra [socp].",
+        help="The network or a conventional allocation; max-min-socp takes the extra [socp].",
     )
     model: str = shared.model_option(DEFAULT_MODEL)
     power: float | None = option(type=POSITIVE, help="Limit of every AP, instead of the file's.")
@@ -56,7 +71,7 @@ class EvaluateOptions(AllocationOptions, both.DrawOptions, shared.ReportOptions)
         "--method",
         type=click.Choice(METHODS),
         multiple=True,
-        help="Repeat to compare. [default: all]",
+        help="Repeat to compare. [default: all but max-min-socp; satisfaction with --profile]",
     )
     models: tuple[str, ...] = shared.models_option(DEFAULT_MODEL)
 

@@ -154,6 +154,23 @@ def select_aps(beta: Tensor, count: int) -> Tensor:
     return torch.zeros_like(beta, dtype=torch.bool).scatter_(-1, chosen, True)
 
 
+def select_by_pilots(beta: Tensor, pilots: Tensor) -> Tensor:
+    """Dynamic cooperation clusters, (B, K, L) bool: an AP serves one user of each pilot.
+
+    Of every pilot an AP serves the user that it hears best; every user is beside that served by the
+    AP that hears it best, its master (algorithm 4.1 of the book).
+
+    Args:
+        beta: (B, K, L).
+        pilots: (B, K), of `assign_pilots`.
+    """
+    same = pilots.unsqueeze(-1) == pilots.unsqueeze(-2)  # (B, K, K)
+    rivals = torch.where(same.unsqueeze(-1), beta.unsqueeze(1), -torch.inf).amax(2)
+    master = torch.zeros_like(beta, dtype=torch.bool)
+    master = master.scatter_(-1, beta.argmax(-1, keepdim=True), True)
+    return (beta >= rivals) | master
+
+
 def _wrapped(difference: Tensor, settings: DropSettings) -> Tensor:
     """Shortest way on the torus, per coordinate."""
     side = settings.side_m

@@ -8,6 +8,7 @@ A file of channels holds
                  every user (..., K)
     power        positive, total transmit power; a number, or of every channel
     weights      optional, of the users, at least 0; broadcastable to (..., K)
+    past_rate    optional, rate of every user so far, at least 0, as weights
     H_true       optional, shape of H: the channel of which H is the estimate
 
 and a file of cell-free networks
@@ -34,9 +35,9 @@ from fieldfare.common.errors import InputError
 from ..signals.cell_free import CellFree, cell_free
 from . import checks
 from .arrays import ArrayFile, open_arrays, write_arrays
-from .layouts import find_channel
+from .layouts import Layout, find_channel
 
-CHANNEL_NAMES = ("H", "noise_power", "power", "weights", "H_true")
+CHANNEL_NAMES = ("H", "noise_power", "power", "weights", "H_true", "past_rate")
 NETWORK_NAMES = ("beta", "gamma", "noise_power", "power", "antennas", "serving", "pilots")
 
 LEAST_SNR = 1e-6
@@ -48,7 +49,8 @@ class ChannelFile(NamedTuple):
 
     H and H_true are complex64 or complex128, the others real of the same precision; noise_power
     and power broadcast over H's leading dimensions. Noise that differs from user to user is in H:
-    its rows are over the root of their noise then, and noise_power is 1.
+    its rows are over the root of their noise then, and noise_power is 1. `symbols` of the F are
+    Sionna's OFDM symbols, else it is None; nothing else of the file's axes is lost.
     """
 
     H: Tensor
@@ -56,41 +58,54 @@ class ChannelFile(NamedTuple):
     power: Tensor
     weights: Tensor | None = None
     H_true: Tensor | None = None
+    past_rate: Tensor | None = None
+    symbols: int | None = None
 
 
 def read_channels(
-    path: Path, *, noise_power: float | None = None, power: float | None = None
+    path: Path,
+    *,
+    noise_power: float | None = None,
+    power: float | None = None,
+    several: bool = False,
 ) -> ChannelFile:
     """Read channels; a noise_power or power given here replaces the file's.
+
+    With `several`, H and H_true are (..., K, M, N), M antennas a user.
 
     Raises:
         InputError: no such file; not one of plain arrays; H missing, of another shape or type,
             with NaN or infinity; noise or power missing or not positive; a name mistyped.
     """
     file = _opened(path, {"noise_power": noise_power, "power": power})
-    found = find_channel(file)
+    found = find_channel(file, several=several)
     checks.check_names(file, [name for name in CHANNEL_NAMES if found is None or name != "H"])
-    name, array = ("H", checks.present(file, "H")) if found is None else found
-    H = _channel(path, name, array)
+    found = found or Layout("H", checks.present(file, "H"))
+    H = _channel(path, found.name, found.H, several=several)
     truth = None
     if "H_true" in file:
-        truth = _channel(path, "H_true", file["H_true"])
+        given = file["H_true"]
+        given = np.expand_dims(given, -2) if several and given.ndim < 5 else given
+        truth = _channel(path, "H_true", given, several=several)
         if truth.shape != H.shape:
             raise InputError(
                 f"{path}: H_true has shape {tuple(truth.shape)} but H {tuple(H.shape)};"
                 " give both the same"
             )
-    leading, users, real = H.shape[:-2], H.shape[-2], H.real.dtype
+    leading, real = H.shape[: -3 if several else -2], H.real.dtype
+    users = H.shape[len(leading)]
     noise = _noise(file, leading, users, real)
     if noise.ndim > len(leading):
         root = noise.double().sqrt().unsqueeze(-1)
+        root = root.unsqueeze(-1) if several else root
         H, truth = (H / root).to(H.dtype), None if truth is None else (truth / root).to(H.dtype)
         noise = torch.ones((), dtype=real)
     limit = checks.positive(file, "power", leading, real)
-    weights = None
-    if "weights" in file:
-        weights = checks.positive(file, "weights", (*leading, users), real, zero=True)
-    return ChannelFile(H, noise, limit, weights, truth)
+    weights, past = (
+        checks.positive(file, name, (*leading, users), real, zero=True) if name in file else None
+        for name in ("weights", "past_rate")
+    )
+    return ChannelFile(H, noise, limit, weights, truth, past, found.symbols)
 
 
 def read_network(
@@ -154,7 +169,9 @@ def check_name(path: Path) -> None:
 
 def write_channels(path: Path, channels: ChannelFile) -> None:
     """Write what `read_channels` reads."""
-    write_arrays(path, channels._asdict())
+    arrays = channels._asdict()
+    del arrays["symbols"]  # H has our axes
+    write_arrays(path, arrays)
 
 
 def write_network(path: Path, network: CellFree) -> None:
@@ -170,10 +187,10 @@ def _opened(path: Path, given: dict[str, float | None]) -> ArrayFile:
     return file
 
 
-def _channel(path: Path, name: str, array: np.ndarray) -> Tensor:
+def _channel(path: Path, name: str, array: np.ndarray, *, several: bool = False) -> Tensor:
     if array.dtype.kind != "c":
         raise InputError(f"{path}: {name} is {array.dtype}; make it complex64 or complex128")
-    if not 2 <= array.ndim <= 4 or 0 in array.shape:
+    if not 2 <= array.ndim - several <= 4 or 0 in array.shape:
         raise InputError(
             f"{path}: {name} has shape {array.shape}; make it (K, N), (B, K, N) or (B, F, K, N),"
             " or Sionna's seven axes; not empty"
@@ -182,7 +199,7 @@ def _channel(path: Path, name: str, array: np.ndarray) -> Tensor:
     dtype = np.complex64 if array.dtype.itemsize <= 8 else np.complex128
     channel = torch.from_numpy(np.array(array, dtype=dtype, order="C"))
     power = channel.abs().square().sum(-1)
-    silent = np.count_nonzero(array, axis=-1) == 0  # a blocked user
+    silent = np.count_nonzero(array, axis=-1) == 0  # a blocked user, or an antenna of one
     outside = ~(((power > 0) & power.isfinite()).numpy() | silent)
     if outside.any():
         raise InputError(

@@ -33,10 +33,28 @@ class NodeUpdate(nn.Module):
             nn.LayerNorm(width),
         )
 
-    def forward(self, h: Tensor, x: Tensor, found: Tensor) -> Tensor:
-        """h (..., width), x (..., F), found (..., found) to (..., width)."""
-        updated: Tensor = h + self.network(torch.cat([h, x, found], -1))
+    def forward(self, h: Tensor, x: Tensor, found: Sequence[Tensor]) -> Tensor:
+        """h (..., width), x (..., F) and what was found, spread or not, to (..., width)."""
+        first, gelu, last, norm = self.network
+        updated: Tensor = h + norm(last(gelu(linear_of(first, [h, x, *found]))))
         return updated
+
+
+def linear_of(layer: nn.Module, parts: Sequence[Tensor]) -> Tensor:
+    """The layer on parts side by side, each multiplied as it is and spread (...) only then.
+
+    What all nodes of a set have in common is so multiplied once for the set.
+    """
+    if not isinstance(layer, nn.Linear):  # a rounded one rounds its whole input
+        shape = torch.broadcast_tensors(*(part[..., :1] for part in parts))[0].shape[:-1]
+        whole = torch.cat([part.expand(*shape, part.shape[-1]) for part in parts], -1)
+        found: Tensor = layer(whole)
+        return found
+    columns = layer.weight.split([part.shape[-1] for part in parts], 1)
+    total = layer.bias
+    for part, weight in zip(parts, columns, strict=True):
+        total = total + part @ weight.mT
+    return total
 
 
 Pool = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -127,7 +145,7 @@ class SetLayer(nn.Module):
         for member, count in zip(members, counts, strict=True):
             pooled = set_messages()(sent, torch.stack([own, member]), count)
             found.append(pooled[member])
-        new: Tensor = self.nodes(h, x, torch.cat(found, -1))
+        new: Tensor = self.nodes(h, x, found)
         return new
 
     def dense(self, h: Tensor, x: Tensor, mask: Tensor) -> Tensor:
@@ -144,8 +162,8 @@ class SetLayer(nn.Module):
         found = []
         for axis in (1, 2):  # users of an AP, then APs of a user
             mean = sent.sum(axis, keepdim=True) / mask.sum(axis, keepdim=True).clamp_min(1)
-            found += [mean.expand_as(sent), sent.amax(axis, keepdim=True).expand_as(sent)]
-        new: Tensor = self.nodes(h, x, torch.cat(found, -1))
+            found += [mean, sent.amax(axis, keepdim=True)]
+        new: Tensor = self.nodes(h, x, found)
         return new
 
 

@@ -27,7 +27,7 @@ from fieldfare.common.errors import InputError
 
 from ..signals.cell_free import CellFree, coherent_gain, pilot_leakage, shared_pilots, sinr
 from ..signals.power_baselines import fractional
-from .layer import SetLayer, zero_linear
+from .layer import SetLayer, linear_of, zero_linear
 
 STATIC_FEATURES = 10
 FEEDBACK_FEATURES = 7
@@ -85,7 +85,7 @@ class IcgnnPower(nn.Module):
             x = torch.cat([static, feedback(network, mu, form)], -1).to(self.dtype)
             h = self.embedding(x) if h is None else h
             h = cast(SetLayer, layer).dense(h, x, mask)
-            out = (head(torch.cat([h, x], -1)) * mask).to(mu.dtype)
+            out = (linear_of(head, [h, x]) * mask).to(mu.dtype)
             mu = self.decode(network, form, out, gate)
             level = form.level * (0.5 * _user_mean(network, out)).exp()
         return mu
@@ -118,7 +118,8 @@ class IcgnnPower(nn.Module):
             ).to(self.dtype)
             h = self.embedding(x) if h is None else h
             h = layer(h, x, members, counts)
-            parts = head(torch.cat([h, x], -1)).to(mus[0].dtype).split(sizes)
+            out = linear_of(head, [h, x])
+            parts = out.to(mus[0].dtype).split(sizes)
             outs = [_on_grid(pairs, part) for pairs, part in zip(served, parts, strict=True)]
             mus = [
                 self.decode(network, form, out, gate)

@@ -7,12 +7,16 @@ message passing is in double precision: at 40 dB with more users than antennas s
 leaves nothing of the inverse.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan_op
 
+from .graph import Step, features, wmmse_step
+from .layer import UserLayer, pool_all
 from .precoder import IcgnnPrecoder
-from .structure import View, view
+from .structure import LEAST, View, equal_shares, log_share, respond, view
 
 EXPECTED = (1.0, 0.5, 0.25)
 """Of as many users as can be served at once: what greedy selection divides the power by."""
@@ -24,13 +28,30 @@ class RealPrecoder(nn.Module):
     As `networks.users.precode_users` with equal weights, but that selection goes by one uplink
     power for any number of users, and that the strongest user alone is tried as well.
 
+    The layers are a loop over stacked weights: the graph holds one of them, which takes a third of
+    the time to write that six take. The first, which has no state yet, sees one of zeros.
+
     Args:
         network: the trained network.
     """
 
     def __init__(self, network: IcgnnPrecoder) -> None:
         super().__init__()
-        self.network = network
+        layers = [cast(UserLayer, layer) for layer in network.layers]
+        first = layers[0].input.weight
+        rows = [torch.cat([first, first.new_zeros(first.shape[0], first.shape[0])], 1)]
+        rows += [layer.input.weight for layer in layers[1:]]
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.stack(list(parts)), requires_grad=False)
+            for parts in (
+                rows,
+                [layer.input.bias for layer in layers],
+                [layer.mix.weight for layer in layers],
+                [layer.mix.bias for layer in layers],
+                [layer.head.weight for layer in layers],
+                [layer.head.bias for layer in layers],
+            )
+        )
 
     def forward(self, channels: Tensor, power: Tensor, noise_power: Tensor) -> Tensor:
         """W of channels.
@@ -57,10 +78,11 @@ class RealPrecoder(nn.Module):
         starts = tries + 2
         weights = torch.cat([torch.ones_like(gains), served, strongest])
         whole = torch.cat([A] * starts)
-        states = self.network(lambda share: _look(whole, share), weights)
-        seen, q = states[-1].seen, states[-1].q
+        share = equal_shares(weights)
+        start = _look(whole, share, _inverse(whole, share))
+        seen, q = self._layers(whole, weights, start)
         learned = _side(seen.share) * seen.inverse * _side(q).mT
-        plain = _side(states[0].seen.share) * states[0].seen.inverse
+        plain = _side(start.share) * start.inverse
         columns = (weights > 0).to(gains.dtype)
         columns = columns / columns.sum(-1, keepdim=True).clamp_min(1)
         columns = columns * torch.cat([power] * starts).unsqueeze(-1)
@@ -75,14 +97,40 @@ class RealPrecoder(nn.Module):
         W = (taken * W.reshape(2 * starts, *H.mT.shape)).sum(0)
         return torch.stack([W[:, :antennas, :users], W[:, antennas:, :users]], -1).float()
 
+    def _layers(self, A: Tensor, weights: Tensor, first: View) -> tuple[View, Tensor]:
+        """The cell at the network's shares, and its side powers."""
+        log_q = torch.where(weights > 0, -first.length.log(), LEAST)
+        width = self.weights[1]
+        h = torch.zeros_like(weights, dtype=width.dtype).unsqueeze(-1) * width[0]
+        stacked = list(self.weights)
+        carried = [h, log_q, first.share.clone(), first.inverse.clone()]
+        _, log_q, share, inverse, _ = scan_op(_layer, carried, stacked, (A, weights))
+        return _look(A, share, inverse), log_q.exp()
 
-def _look(A: Tensor, share: Tensor) -> View:
+
+def _layer(*given: Tensor) -> list[Tensor]:
+    """One corrected WMMSE step: state, log side powers, shares and inverse to the next."""
+    h, log_q, share, inverse, rows, bias, mix, mix_bias, head, head_bias, A, weights = given
+    seen = _look(A, share, inverse)
+    response = respond(seen, log_q.exp())
+    step = wmmse_step(response, weights)
+    served = (weights > 0).to(weights.dtype)
+    x = features(step, Step(share.log(), log_q), seen, response, served).to(h.dtype)
+    there = served.unsqueeze(-1).to(h.dtype)
+    h = torch.relu(torch.cat([x, h], -1) @ rows.mT + bias)
+    h = torch.relu(torch.cat([h, *pool_all(h, there)], -1) @ mix.mT + mix_bias)
+    added = (h @ head.mT + head_bias).to(log_q.dtype)
+    share = log_share(step.share + added[..., 0]).exp()
+    log_q = log_share(step.q + added[..., 1])
+    spare = log_q.amax(-1)  # a loop without outputs makes the exporter talk
+    return [h.clone(), log_q.clone(), share.clone(), _inverse(A, share), spare]
+
+
+def _look(A: Tensor, share: Tensor, inverse: Tensor) -> View:
     """As `networks.structure.look`; the inverse is (B, 2 K, 2 K)."""
     users = share.shape[-1]
     side = _side(share)
-    scaled = side * A * side.mT
-    inverse = _inverse(scaled)
-    lost = (inverse[:, :users] * scaled[:, :users]).sum(-1)
+    lost = (inverse[:, :users] * (side * A * side.mT)[:, :users]).sum(-1)
     return view(inverse, _magnitude(inverse, users), lost, share)
 
 
@@ -92,13 +140,14 @@ def _side(power: Tensor) -> Tensor:
     return torch.cat([root, root], -1).unsqueeze(-1)
 
 
-def _inverse(matrix: Tensor) -> Tensor:
-    """(matrix + I)^-1 for a positive semidefinite matrix (B, n, n), by Gauss and Jordan in place.
+def _inverse(A: Tensor, share: Tensor) -> Tensor:
+    """(L^1/2 A L^1/2 + I)^-1 at shares L (B, K), by Gauss and Jordan in place.
 
     Positive definite systems of unit diagonal need no search for pivots.
     """
-    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    system = matrix + eye
+    side = _side(share)
+    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    system = side * A * side.mT + eye
     scale = torch.diagonal(system, dim1=-2, dim2=-1).rsqrt().unsqueeze(-1)
 
     def step(M: Tensor, e: Tensor) -> list[Tensor]:

@@ -14,6 +14,8 @@ from ..signals.capacity import sum_capacity
 from .methods import Precoder, exact_rate
 
 REFERENCE = "wmmse"
+LEAST_RATE = 1e-3
+"""Of a user that counts as served, bits/s/Hz."""
 
 DEFINITIONS = {
     "sum_rate": "mean over channels of the sum of the users' rates, bits/s/Hz (weighted, if the "
@@ -24,6 +26,7 @@ DEFINITIONS = {
     "ratio_bound": "the same divided by the certified upper bound of the sum capacity, which no "
     "precoder, linear or not, can exceed",
     "above_wmmse": "share of the channels whose sum rate exceeds that of WMMSE by more than 1e-6",
+    "users_at_0": "share of the users whose rate is below 0.001 bits/s/Hz: not served",
     "guarded": "share of the channels for which the guard returned RZF instead of the network",
 }
 
@@ -100,6 +103,7 @@ def summarise(
                 "above_wmmse": None
                 if reference is None or name == REFERENCE
                 else float((value > reference * (1 + 1e-6)).mean()),
+                "users_at_0": float((outcome.rates < LEAST_RATE).double().mean()),
                 "guarded": None
                 if outcome.guarded is None
                 else float(outcome.guarded.double().mean()),

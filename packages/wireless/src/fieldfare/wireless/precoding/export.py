@@ -17,10 +17,8 @@ from fieldfare.common.files import atomic_path
 from ..channels.rayleigh import rayleigh
 from ..networks.precoder import IcgnnPrecoder
 from ..networks.real import RealPrecoder
-from ..networks.users import precode_users
 from ..signals.rates import squared_magnitude, sum_rate
-from ..signals.selection import greedy_rzf
-from .methods import Precoded, Precoder
+from .methods import Precoded, Precoder, baseline
 
 TOLERANCE = 1e-5
 INPUTS = ("channels", "power", "noise_power")
@@ -76,14 +74,18 @@ def write_onnx(
 
 
 def _check_grid(network: IcgnnPrecoder, precoder: Precoder, target: Path) -> None:
+    from ..networks.kernels.channels import compile_network  # loads numba
+    from ..networks.kernels.users import precode_compiled
+
+    numbers = compile_network(network)
     for name, H in _grid():
         one = H.real.new_ones(len(H))
         exact = H.to(torch.complex128)
         for snr in SNRS_DB:
             power = one * 10 ** (snr / 10)
             wanted = [
-                precode_users(network, H, power, one).W,
-                greedy_rzf(H, power, one),
+                precode_compiled(numbers, H, power, one).W,
+                baseline("greedy")(H, power, one, None).W,
             ]
             W = precoder(H, power, one, None).W.to(torch.complex128)
             best = max(float(sum_rate(exact, other.to(W), 1.0).mean()) for other in wanted)

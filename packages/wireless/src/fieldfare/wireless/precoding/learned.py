@@ -127,7 +127,7 @@ def find_precoder(
             guard=options.guard,
             solver=options.solver,
             refinement=options.refine,
-            select=options.schedule == "best",
+            select=options.schedule != "network",
             device=options.device,
             precision=options.precision,
         )

@@ -47,13 +47,9 @@ def baseline(name: str) -> Precoder:
 
     if name not in BASELINES:
         raise InputError(f"no precoder is named {name!r}; choose from {', '.join(METHODS)}")
-    if name in COMPILED:
-        return compiled(partial(_in_loops, name), for_served(sharp(precode)))
-    return for_served(precode)
+    otherwise = sharp(precode) if name in ("rzf", "greedy", "wmmse") else precode
+    return compiled(partial(_in_loops, name), for_served(otherwise))
 
-
-COMPILED = ("rzf", "greedy", "wmmse")
-"""Methods with compiled loops."""
 
 MOST_USERS = 128
 """With more, a library's routine for one matrix at a time is the faster."""
@@ -90,6 +86,10 @@ def _in_loops(
     from ..networks.kernels.channels import Channels  # loads numba
 
     channels = Channels(H, power, noise_power, weights)
+    if name == "mrt":
+        return Precoded(channels.mrt())
+    if name.startswith("zf"):
+        return Precoded(channels.zf(filled=name == "zf-wf"))
     if name == "wmmse":
         return Precoded(channels.wmmse()[0])
     if name == "greedy":

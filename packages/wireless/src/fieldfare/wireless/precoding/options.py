@@ -14,6 +14,10 @@ from ..options import CHANNELS, LEARNED
 DEFAULT_MODEL = "icgnn_precoder"
 BASELINES = ("mrt", "zf", "zf-wf", "rzf", "greedy", "wmmse")
 METHODS = (*BASELINES, LEARNED)
+WEIGHTED = ("greedy", "wmmse", LEARNED)
+"""Methods that heed the users' weights, and so whom they serve."""
+
+FAIR = "proportional-fair"
 SCHEDULES = ("best", "network")
 
 
@@ -66,6 +70,23 @@ class InferOptions(PrecoderOptions, both.InferOptions):
     antenna_power: float | None = option(
         type=POSITIVE,
         help="Limit of every antenna, used by icgnn and wmmse; others are scaled down to keep it.",
+    )
+    schedule: str = option(
+        type=click.Choice((*SCHEDULES, FAIR)),
+        default="best",
+        help="Whom the network serves: as it likes (network), which takes half the time, or the"
+        " better of that and of a start from greedy selection (best); with the users' rate over"
+        " their past_rate in the file as what counts (proportional-fair, also for greedy and"
+        " wmmse).",
+    )
+    past_slots: float = option(
+        type=click.FloatRange(min=1),
+        default=100,
+        help="Slots that past_rate is an average over; it is written for the next.",
+    )
+    streams: int | None = option(
+        type=click.IntRange(min=1),
+        help="Of users with several antennas, each. [default: users of one antenna]",
     )
 
 

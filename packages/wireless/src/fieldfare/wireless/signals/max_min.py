@@ -1,35 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Max-min fairness: the largest SINR that every user can have at once, with a bound that proves it.
 
-The square root of user k's SINR is A_k / B_k, A_k linear in mu and B_k a norm. At a target t the
-second-order cone program max s subject to A_k - t B_k >= s d_k asks how much better than t all
-users can do; its optimum gives the next target t = min_k A_k / B_k (Dinkelbach). The target rises
-to the optimum in a handful of programs. Unlike bisection over feasibility, nothing depends on a
-solver's verdict about a program that is barely feasible (one such bisection ended 1.4e-4 low).
+The root of user k's SINR is A_k / B_k, A_k = sum_l g_kl mu_kl linear in the powers' roots mu, B_k a
+norm: interference beta_kl rho_l^2 (rho_l^2 the power of access point l), contamination C_ki^2 by
+users i of k's pilot, noise 1. With multipliers lambda_k the Lagrangian of max t, A_k >= t B_k, has
+its optimum at mu_kl = (lambda_k g_kl - e_kl) / c_l, no less than 0: c_l is the price of the access
+point's interference, or what keeps it within its power, e_kl what k's signal costs those of its
+pilot. A step goes there, then raises the multipliers of users below the mean and lowers the
+others': lambda_k <- lambda_k (t / (A_k / B_k))^d, t the geometric mean. Where the smallest SINR
+falls the pace d is lowered. That is a convex problem, and the steps end at its optimum; what proves
+it is the bound.
+
+Any multipliers and any directions v_k of unit length bound the optimum, for B_k >= <v_k, .>: with
+v_k along the present B_k, the largest value of sum_k lambda_k (A_k - t <v_k, .>) over all powers
+has a closed form,
+
+    f(t) = sum_l sqrt(P_l) max(0, |max(0, lambda g_l - t e_l)| - t c_l rho_l)
+           - t sum_k lambda_k / B_k,
+
+and no powers give all users more than the t at which it vanishes. f is convex and falls, so that
+Newton's method finds it.
+
+Source: the problem: Ngo et al. 2017 (doi 10.1109/TWC.2017.2655515); steps and bound are this
+package's own.
 """
 
-import importlib
-import operator
-import warnings
-from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fieldfare.common.errors import InputError, RunError
+from .cell_free import CellFree, coherent_gain, pilot_leakage, shared_pilots
+from .power_baselines import fractional
 
-from .cell_free import (
-    CellFree,
-    coherent_gain,
-    limit_power,
-    pilot_leakage,
-    shared_pilots,
-    sinr,
-    spectral_efficiency,
-)
-from .power_baselines import equal, fractional
+EVERY = 8
+"""Steps between two bounds."""
+
+NEWTON = 12
+FLOOR, COOLING = 0.05, 0.8
+"""Least share of a power that the cost to users of its pilot leaves at first; less every step."""
+
+SLOWER, FASTER, SLOWEST = 0.7, 1.02, 0.02
+WARM_UP = 3
+TINY = 1e-300
 
 
 class MaxMinResult(NamedTuple):
@@ -40,185 +53,128 @@ class MaxMinResult(NamedTuple):
     upper_bound: Tensor
 
 
-def max_min_socp(
-    network: CellFree, *, tolerance: float = 1e-6, max_programs: int = 30
-) -> MaxMinResult:
-    """The global optimum of the smallest SINR, one network after the other.
+class _Heard(NamedTuple):
+    """A_k, B_k (B, K), rho_l (B, L), and C_ki (B, K, K) or None."""
+
+    wanted: Tensor
+    unwanted: Tensor
+    radiated: Tensor
+    cross: Tensor | None
+
+
+def max_min(network: CellFree, *, tolerance: float = 1e-6, max_steps: int = 2000) -> MaxMinResult:
+    """The optimum of the smallest SINR, in double precision.
 
     Args:
-        network: see `CellFree`; pilots are taken into account.
-        tolerance: on the relative gain of sqrt(SINR) that is left, as the solver sees it.
-        max_programs: limit of cone programs per network; 4 to 8 are usual.
+        network: see `CellFree`, every user served by some access point; pilots are taken into
+            account.
+        tolerance: a network stops once the root of its smallest SINR is so near its bound,
+            relatively.
+        max_steps: 1e-6 takes 30 to 300.
 
     Returns:
-        Powers within the limits, the smallest SINR evaluated at them, and the bound
-        (t + s max_k d_k)^2, which follows from B_k >= 1 and is as exact as the solver (1e-8);
-        float64.
-
-    Raises:
-        InputError: cvxpy or clarabel is not installed.
-        RunError: the solver failed on the first program of a network.
-
-    Source: cell-free max-min as cone programs: Ngo et al. 2017 (doi 10.1109/TWC.2017.2655515);
-    ratios: Crouzeix, Ferland, Schaible 1985 (doi 10.1007/BF00941314).
+        Powers within the limits, their smallest SINR, and the bound; float64.
     """
-    cvxpy = import_cvxpy()
     leading = network.beta.shape[:-2]
-    flat = _flatten(network)
-    results = []
-    for index in range(len(flat.beta)):
-        single = flat.map(operator.itemgetter(index))
-        results.append(_solve_one(cvxpy, single, tolerance, max_programs))
-    mu, lower, upper = (torch.stack(parts) for parts in zip(*results, strict=True))
-    return MaxMinResult(
-        mu.reshape(network.beta.shape), lower.reshape(leading), upper.reshape(leading)
-    )
+    network = flatten(network)
+    gain, leak = coherent_gain(network), pilot_leakage(network)
+    shared = None if network.pilots is None else shared_pilots(network.pilots)
+    mu = fractional(network)
+    level = (gain * mu).sum(-1) / gain.square().sum(-1).clamp_min(TINY)
+    best_mu, best = mu, mu.new_zeros(len(mu))
+    upper, before, pace = torch.full_like(best, torch.inf), best, torch.ones_like(best)
+    going, floor = torch.ones_like(best, dtype=torch.bool), FLOOR
+    for step in range(max_steps):
+        heard = _listen(network, gain, leak, shared, mu)
+        ratio = heard.wanted / heard.unwanted
+        lowest = ratio.amin(-1)
+        better = going & (lowest > best)
+        best, best_mu = (
+            torch.where(better, lowest, best),
+            torch.where(better[:, None, None], mu, best_mu),
+        )
+        if step % EVERY == EVERY - 1:
+            proof = bound(network, gain, leak, level, heard, best)
+            upper = torch.where(going, torch.minimum(upper, proof), upper)
+            going = going & (upper > best * (1 + tolerance))
+            if not bool(going.any()):
+                break
+        if step > WARM_UP:
+            slower, faster = (pace * SLOWER).clamp_min(SLOWEST), (pace * FASTER).clamp_max(1)
+            pace = torch.where(lowest < before * (1 - 1e-9), slower, faster)
+        before = lowest
+        logs = ratio.clamp_min(1e-150).log()
+        mean = logs.mean(-1, keepdim=True)
+        level = level * (pace[:, None] * (mean - logs)).clamp_min(-600).exp()
+        level = level / level.sum(-1, keepdim=True)
+        price = level * mean.exp() / heard.unwanted
+        push = level.unsqueeze(-1) * gain
+        if heard.cross is not None:
+            push = torch.maximum(push - _costs(network, leak, price, heard.cross), push * floor)
+        most = (push.square().sum(-2) / network.power).sqrt()
+        spread = torch.maximum((price.unsqueeze(-1) * network.beta).sum(-2), most)
+        aim = push / spread.clamp_min(TINY).unsqueeze(-2)
+        mu = mu + pace[:, None, None] * (aim - mu)
+        floor *= COOLING
+    found = best_mu.reshape(*leading, *best_mu.shape[1:])
+    return MaxMinResult(found, best.square().reshape(leading), upper.square().reshape(leading))
 
 
-def max_min_gradient(
-    network: CellFree, *, steps: int = 1000, learning_rate: float = 0.03
-) -> MaxMinResult:
-    """Max-min without a solver: projected Adam on a softened minimum; all networks at once.
-
-    Works on mu / sqrt(P_l), which lets powers reach zero; on the logarithms of the powers the
-    same steps ended up to 46 % low. Measured on networks of 4 to 25 APs: 0.01 to 0.2 % below the
-    optimum of the smallest SE.
+def bound(
+    network: CellFree, gain: Tensor, leak: Tensor, level: Tensor, heard: _Heard, lowest: Tensor
+) -> Tensor:
+    """No powers give all users a greater root of their SINR, (B,); infinite where none is found.
 
     Args:
-        network: see `CellFree`; pilots are taken into account.
-        steps: gradient steps.
-        learning_rate: of the amplitudes at first; it falls to a hundredth.
-
-    Returns:
-        The best powers met; the bound is infinite, as nothing is proved.
+        network: (B, K, L); gain, leak: of `coherent_gain` and `pilot_leakage`.
+        level: (B, K), any multipliers.
+        heard: of any powers, better the nearer to their optimum.
+        lowest: (B,), a smallest root of a SINR that was reached.
     """
-    amplitude = network.power.sqrt().unsqueeze(-2)
-    x = (equal(network) / amplitude).requires_grad_()
-    optimiser = _Adam(x)
-    best_mu = x.detach() * amplitude
-    best = torch.full_like(network.beta[..., 0, 0], -torch.inf)
-    for step in range(steps):
-        progress = step / steps
-        with torch.enable_grad():
-            mu = limit_power(network, x * amplitude)
-            rates = spectral_efficiency(network, mu)
-            hardness = 3 * 100**progress / rates.detach().mean(-1)
-            soft = torch.logsumexp(-hardness.unsqueeze(-1) * rates, -1) / hardness
-            (gradient,) = torch.autograd.grad(soft.sum(), x)
-        lowest = rates.detach().amin(-1)
-        higher = lowest > best
-        best = torch.where(higher, lowest, best)
-        best_mu = torch.where(higher[..., None, None], mu.detach(), best_mu)
-        with torch.no_grad():
-            optimiser.step(x, gradient, learning_rate * 0.01**progress)
-            # Not quite to zero, where the projection's gradient vanishes.
-            x.copy_((limit_power(network, x * amplitude) / amplitude).clamp_min(1e-6))
-    lowest = sinr(network, best_mu).amin(-1)
-    return MaxMinResult(best_mu, lowest, torch.full_like(lowest, torch.inf))
+    price = level / heard.unwanted
+    slack = (price.unsqueeze(-1) * network.beta).sum(-2) * heard.radiated
+    fixed, limit = price.sum(-1), network.power.sqrt()
+    own, cost = level.unsqueeze(-1) * gain, torch.zeros_like(gain)
+    if heard.cross is not None:
+        cost = _costs(network, leak, price, heard.cross)
+    target = lowest
+    for number in range(NEWTON + 1):
+        target = target if number < NEWTON else target * (1 + 1e-9)
+        push = (own - target[:, None, None] * cost).clamp_min(0)
+        length = push.square().sum(-2).sqrt()
+        left = length - target.unsqueeze(-1) * slack
+        edge = slack + (push * cost).sum(-2) / length.clamp_min(TINY)
+        value = (limit * left.clamp_min(0)).sum(-1) - target * fixed
+        slope = (limit * edge * (left > 0)).sum(-1) + fixed
+        if number < NEWTON:
+            target = target + (value / slope).clamp_min(0)
+    return torch.where(value > 0, torch.inf, target)
 
 
-class _Adam:
-    """Adam for one tensor; `torch.optim` takes longer to load than torch itself.
-
-    Source: Kingma, Ba 2015 (arXiv 1412.6980).
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        self.steps = 0
-        self.mean, self.square = torch.zeros_like(x), torch.zeros_like(x)
-
-    def step(self, x: Tensor, gradient: Tensor, learning_rate: float) -> None:
-        """Change x in place."""
-        self.steps += 1
-        first, second = 0.9, 0.999
-        self.mean.lerp_(gradient, 1 - first)
-        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        length = (self.square.sqrt() / (1 - second**self.steps) ** 0.5).add_(1e-8)
-        x.addcdiv_(self.mean, length, value=-learning_rate / (1 - first**self.steps))
-
-
-def import_cvxpy() -> ModuleType:
-    """The packages of the cone programs; raises InputError unless they are installed."""
-    try:
-        importlib.import_module("clarabel")
-        return importlib.import_module("cvxpy")
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"max-min by cone programs needs {error.name}: "
-            "install it with pip install 'fieldfare-wireless[socp]'"
-        ) from None
-
-
-def _flatten(network: CellFree) -> CellFree:
+def flatten(network: CellFree) -> CellFree:
     """One leading dimension, float64, on the CPU."""
     leading = network.beta.dim() - 2
 
-    def flatten(part: Tensor) -> Tensor:
+    def one(part: Tensor) -> Tensor:
         part = part.detach().cpu()
         part = part.double() if part.is_floating_point() else part
         return part.reshape(-1, *part.shape[leading:])
 
-    return network.map(flatten)
+    return network.map(one)
 
 
-def _solve_one(
-    cvxpy: ModuleType, network: CellFree, tolerance: float, max_programs: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Dinkelbach's iterations for one network, (K, L)."""
-    users, aps = network.beta.shape
-    amplitude = network.power.sqrt()  # the unknown x = mu / sqrt(P_l) lies in 0 to 1
-    gain = (coherent_gain(network) * amplitude).numpy()
-    spread = (network.beta.sqrt() * amplitude).numpy()
-
-    x = cvxpy.Variable((users, aps), nonneg=True)
-    radiated = cvxpy.Variable(aps, nonneg=True)  # of every AP, at least the norm of its column
-    slack = cvxpy.Variable()
-    target = cvxpy.Parameter(nonneg=True)
-    scale = cvxpy.Parameter(users, nonneg=True)
-    parts = [spread @ cvxpy.diag(radiated), np.ones((users, 1))]
-    parts += _contamination(cvxpy, network, x)
-    wanted = cvxpy.sum(cvxpy.multiply(gain, x), axis=1)
-    constraints = [
-        cvxpy.SOC(wanted - slack * scale, target * cvxpy.hstack(parts), axis=1),
-        cvxpy.SOC(radiated, x, axis=0),
-        radiated <= 1,
-    ]
-    problem = cvxpy.Problem(cvxpy.Maximize(slack), constraints)
-
-    mu = fractional(network)
-    lowest = sinr(network, mu).amin()
-    upper = torch.full_like(lowest, torch.inf)
-    for program in range(max_programs):
-        ratio = sinr(network, mu)
-        unwanted = (coherent_gain(network) * mu).sum(-1) / ratio.sqrt()
-        target.value, scale.value = float(lowest.sqrt()), unwanted.numpy()
-        try:
-            with warnings.catch_warnings():  # an inexact solution is still evaluated exactly
-                warnings.simplefilter("ignore", UserWarning)
-                problem.solve(solver=cvxpy.CLARABEL)
-        except cvxpy.SolverError:
-            if program == 0:
-                raise RunError("max-min: Clarabel failed on the cone program") from None
-            break
-        if slack.value is None:
-            break
-        gain_left = max(float(slack.value), 0.0)
-        if problem.status == cvxpy.OPTIMAL:
-            upper = torch.minimum(upper, (lowest.sqrt() + gain_left * unwanted.max()).square())
-        proposed = limit_power(network, torch.from_numpy(x.value) * amplitude)
-        reached = sinr(network, proposed).amin()
-        if reached > lowest:
-            mu, lowest = proposed, reached
-        if reached <= lowest * (1 - tolerance) or gain_left <= tolerance * target.value:
-            break
-    return mu, lowest, torch.maximum(upper, lowest)
+def _listen(
+    network: CellFree, gain: Tensor, leak: Tensor, shared: Tensor | None, mu: Tensor
+) -> _Heard:
+    radiated = mu.square().sum(-2)
+    noise = (network.beta @ radiated.unsqueeze(-1)).squeeze(-1) + 1
+    cross = None
+    if shared is not None:
+        cross = torch.where(shared, network.beta @ (leak * mu).mT, 0.0)
+        noise = noise + cross.square().sum(-1)
+    return _Heard((gain * mu).sum(-1), noise.sqrt(), radiated.sqrt(), cross)
 
 
-def _contamination(cvxpy: ModuleType, network: CellFree, x: object) -> list[object]:
-    """Row k: what user k receives of each user i that shares its pilot, (K, K); or nothing."""
-    if network.pilots is None:
-        return []
-    leakage = (pilot_leakage(network) * network.power.sqrt()).numpy()
-    shared = shared_pilots(network.pilots).numpy().astype(float)
-    received = network.beta.numpy() @ cvxpy.multiply(leakage, x).T
-    return [cvxpy.multiply(shared, received)]
+def _costs(network: CellFree, leak: Tensor, price: Tensor, cross: Tensor) -> Tensor:
+    """e_il = leak_il sum_k price_k C_ki beta_kl, (B, K, L)."""
+    return leak * ((price.unsqueeze(-1) * cross).mT @ network.beta)

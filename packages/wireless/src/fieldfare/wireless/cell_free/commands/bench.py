@@ -16,9 +16,9 @@ from ...evaluation.timing import wall_seconds
 from ...options import LEARNED
 from ..learned import load_allocation
 from ..methods import BASELINES, Allocation
-from ..options import BenchOptions
+from ..options import CONES, BenchOptions
 
-SLOW = {"max-min": 3, "max-min-gradient": 3, "sum-rate": 3}
+SLOW = {CONES: 3, "sum-rate": 3}
 """Timed calls of what takes seconds."""
 
 ANTENNAS = 4
@@ -31,7 +31,7 @@ def bench(options: BenchOptions) -> None:
     learned = load_allocation(options.model, device=options.device)
     methods: dict[str, Allocation] = {LEARNED: learned, **BASELINES}
     if not options.socp or importlib.util.find_spec("cvxpy") is None:
-        del methods["max-min"]
+        del methods[CONES]
     rows: list[dict[str, Any]] = []
     for users, aps in options.sizes:
         network = draw_networks(1, users, aps, ANTENNAS, generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ... import inference
 from ...channels.files import read_network
+from ...channels.profiles import read_profile
 from ...networks.models import POWER_TASK
 from ...signals.cell_free import CellFree, lowest_efficiency, spectral_efficiency
 from ..learned import find_allocation
@@ -17,6 +18,8 @@ from ..options import InferOptions
 
 def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Read networks, allocate, write mu and rates: of one file, or of many into a folder."""
+    if options.profile is not None:
+        read_profile(options.profile)  # a wrong one is told before work starts
     task = inference.Task(
         name=POWER_TASK,
         noun="files of networks",

@@ -19,7 +19,7 @@ def info(source: Path, options: JsonOptions) -> None:
     arrays = open_arrays(source)
     if "beta" in arrays:
         result = _describe_network(source)
-    elif find_channel(arrays) is not None:
+    elif find_channel(arrays, several=True) is not None:
         result = _describe_channels(source)
     else:
         found = ", ".join(sorted(arrays)) or "nothing"

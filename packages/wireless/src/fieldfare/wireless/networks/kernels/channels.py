@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled loops for tensors on the CPU: RZF, WMMSE, greedy selection, the network, rates.
+"""The compiled loops for tensors on the CPU: every precoder of wl-precode, and the rates.
 
 All of it is in double precision; W comes back in the channels' own. Channels are shared out over as
 many threads as torch has.
@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldfare.common.errors import InputError
+
 from ..precoder import IcgnnPrecoder
-from . import conventional, greedy, learned
+from . import conventional, forcing, greedy, learned
 from .vectors import LANES
 
 Work = Callable[[int, int], None]
@@ -62,7 +64,7 @@ class Channels:
         self.count, self.users, self.antennas = H.shape
         self.dtype = H.dtype
         self.H = flat_matrices(H)
-        self.power = _column(power)
+        self.power, self.noise = _column(power), _column(noise_power)
         self.snr = _column(power.double() / noise_power.double())
         given = np.ones((self.count, self.users)) if weights is None else weights.double().numpy()
         there = (self.H.reshape(*H.shape, 2) != 0).any((2, 3))
@@ -73,6 +75,24 @@ class Channels:
         served = (self.weights > 0).astype(np.float64)
         share = served / np.maximum(served.sum(1, keepdims=True), 1)
         return self._finish(np.maximum(share, 1e-100), served, even=True)
+
+    def mrt(self) -> Tensor:
+        """Maximum ratio for the served users, every column with the same power."""
+        return self._forced(forced=False, filled=False)
+
+    def zf(self, *, filled: bool = False) -> Tensor:
+        """Zero forcing of the served users, columns of equal power or by water-filling.
+
+        Raises:
+            InputError: more users than antennas, or linearly dependent channels.
+        """
+        most = int((self.weights > 0).sum(1).max(initial=0))
+        if most > self.antennas:
+            raise InputError(
+                f"zero forcing: {most} users need at least as many antennas, not {self.antennas};"
+                " use rzf"
+            )
+        return self._forced(forced=True, filled=filled)
 
     def wmmse(self, tolerance: float = 1e-6, most: int = 1000) -> tuple[Tensor, Tensor, Tensor]:
         """W, iterations (B,) int64 and whether each converged (B,), from RZF."""
@@ -104,7 +124,8 @@ class Channels:
         found = copy.copy(self)
         index = rows.numpy()
         found.count = len(index)
-        found.H, found.power, found.snr = self.H[index], self.power[index], self.snr[index]
+        for name in ("H", "power", "noise", "snr"):
+            setattr(found, name, getattr(self, name)[index])
         found.weights = np.where(served.numpy(), self.weights[index], 0.0)
         return found
 
@@ -129,6 +150,23 @@ class Channels:
         share_out(work, self.count)
         reached, plain = (torch.from_numpy(part[:, 0]) for part in (value, safe))
         return Learned(self._matrices(W), reached, plain)
+
+    def _forced(self, *, forced: bool, filled: bool) -> Tensor:
+        W = np.empty((self.count, self.antennas * self.users, 2))
+        shortest = np.full((self.count, 1), np.inf)
+
+        def work(begin: int, end: int) -> None:
+            given = (self.H, self.users, self.antennas, self.noise, self.power, self.weights)
+            forcing.forcing(*given, forced, filled, begin, end, W, shortest)
+
+        share_out(work, self.count)
+        wrong = ~(shortest > self.antennas * torch.finfo(self.dtype).eps)
+        if wrong.any():
+            raise InputError(
+                f"zero forcing: the users' channels of matrix {wrong.argmax()} are linearly"
+                " dependent; use rzf"
+            )
+        return self._matrices(W)
 
     def _finish(self, share: np.ndarray, q: np.ndarray, *, even: bool) -> Tensor:
         W = np.empty((self.count, self.antennas * self.users, 2))
@@ -163,9 +201,9 @@ def rates(H: Tensor, W: Tensor, noise_power: Tensor) -> Tensor:
     return torch.from_numpy(found)
 
 
-def share_out(work: Work, count: int) -> None:
-    """Do all channels, in eights, with torch's number of threads."""
-    threads = max(1, min(torch.get_num_threads(), count // LEAST_OF_A_THREAD))
+def share_out(work: Work, count: int, least: int = LEAST_OF_A_THREAD) -> None:
+    """Do all channels, in eights, with torch's number of threads, each at least so many."""
+    threads = max(1, min(torch.get_num_threads(), count // least))
     if threads == 1:
         work(0, count)
         return
