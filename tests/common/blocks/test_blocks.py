@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention, mobile bottleneck and ASPP in one, two and three dimensions."""
 
+from functools import partial
+
 import pytest
 import torch
 from published_blocks import assert_near, part, published
 from timm.layers import EcaModule
+from timm.models._efficientnet_blocks import InvertedResidual
+from timm.models._efficientnet_blocks import SqueezeExcite as TimmSqueezeExcite
 from torch import nn
 
 from fieldfare.common.blocks import (
@@ -15,6 +19,7 @@ from fieldfare.common.blocks import (
     eca_kernel,
     normalisation,
 )
+from fieldfare.common.blocks.mbconv import make_divisible
 
 SIZES = {1: (9,), 2: (9, 7), 3: (5, 7, 6)}
 
@@ -32,6 +37,46 @@ def test_mbconv_filters_depthwise_and_projects_linearly():
     shapes = [tuple(w.shape) for w in block.parameters() if w.ndim == 5]
     assert shapes == [(12, 4, 1, 1, 1), (12, 1, 3, 3, 3), (4, 12, 1, 1, 1)]
     assert isinstance(block.layers[-1], nn.GroupNorm)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_mbconv_with_a_stride_halves_and_rounds_up(ndim, kernel):
+    block = MBConv(4, 6, ndim=ndim, hidden=10, kernel=kernel, stride=2, activation="relu")
+    assert block(torch.randn(1, 4, *SIZES[ndim])).shape[2:] == tuple(
+        -(-n // 2) for n in SIZES[ndim]
+    )
+    assert block.layers[3].weight.shape == (10, 1, *[kernel] * ndim)
+    with pytest.raises(ValueError, match="activation must be one of"):
+        MBConv(4, activation="tanh")
+
+
+def test_mbconv_equals_the_block_of_mobilenetv3_in_timm():
+    theirs = InvertedResidual(
+        8, 12, 5, stride=2, exp_ratio=6, act_layer=nn.Hardswish,
+        se_layer=partial(
+            TimmSqueezeExcite, gate_layer=nn.Hardsigmoid, rd_round_fn=make_divisible,
+            force_act_layer=nn.ReLU,
+        ),
+    ).eval()  # fmt: skip
+    ours = MBConv(
+        8, 12, hidden=48, kernel=5, stride=2, ndim=2, norm="batch", attention="hard_se",
+        activation="hard_swish",
+    ).eval()  # fmt: skip
+    own = [t for n, t in ours.state_dict().items()]
+    given = {n: t for n, t in theirs.state_dict().items() if not n.startswith("se.")}
+    order = [n for n in given if n.split(".")[0] in ("conv_pw", "bn1", "conv_dw", "bn2")]
+    order += [n for n in theirs.state_dict() if n.startswith("se.")]
+    order += [n for n in given if n.split(".")[0] in ("conv_pwl", "bn3")]
+    for mine, name in zip(own, order, strict=True):
+        mine.copy_(theirs.state_dict()[name].view(mine.shape))
+    x = torch.randn(2, 8, 11, 10)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+def test_make_divisible_never_falls_below_nine_tenths():
+    assert [make_divisible(w) for w in (1, 11, 12, 20, 27, 28)] == [8, 16, 16, 24, 32, 32]
+    assert all(make_divisible(w) >= 0.9 * w for w in range(1, 200))
 
 
 def test_eca_in_two_dimensions_equals_timm():

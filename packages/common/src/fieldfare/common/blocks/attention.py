@@ -13,15 +13,22 @@ class SqueezeExcite(nn.Module):
     Args:
         channels: C.
         reduction: the hidden layer has C / reduction units, at least 1.
+        hidden: units of the hidden layer, in place of reduction.
+        hard: clip a line in place of the sigmoid, as MobileNetV3 (arXiv 1905.02244) does.
 
     Source: Hu et al. 2018, arXiv 1709.01507.
     """
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(
+        self, channels: int, reduction: int = 16, *, hidden: int | None = None, hard: bool = False
+    ) -> None:
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = max(1, channels // reduction) if hidden is None else hidden
         self.layers = nn.Sequential(
-            nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid()
+            nn.Linear(channels, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, channels),
+            nn.Hardsigmoid() if hard else nn.Sigmoid(),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,17 +22,18 @@ def export_onnx(
     target: Path,
     *,
     input_names: Sequence[str],
-    output_name: str,
+    output_name: str | Sequence[str],
     dynamic_shapes: dict[str, Any],
     tolerance: float,
     install: str,
 ) -> float:
-    """Write a network with one output as ONNX, if ONNX Runtime agrees with torch on the inputs.
+    """Write a network as ONNX, if ONNX Runtime agrees with torch on the inputs.
 
     Args:
         network: exported as it is in evaluation, on the CPU; itself unchanged.
         inputs: for tracing and for the check, real, on the CPU.
         target: the file, replaced atomically.
+        output_name: of its one output, or of each where it gives a tuple.
         dynamic_shapes: axes that stay free, by parameter of `forward` in the order of the inputs (a
             tuple for `*inputs`); see `torch.onnx.export`.
         tolerance: allowed difference, as a share of the largest absolute output, at least of 1.
@@ -52,6 +53,7 @@ def export_onnx(
     except ImportError:
         raise InputError(f"export needs: pip install '{install}'") from None
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells what it does not optimise
+    names = [output_name] if isinstance(output_name, str) else list(output_name)
     network = copy.deepcopy(network).eval().cpu().to(memory_format=torch.contiguous_format)
     with atomic_path(target) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own notes about names and shapes
@@ -60,7 +62,7 @@ def export_onnx(
             tuple(inputs),
             temporary,
             input_names=list(input_names),
-            output_names=[output_name],
+            output_names=names,
             dynamic_shapes=dynamic_shapes,
             dynamo=True,
             external_data=False,
@@ -75,16 +77,19 @@ def export_onnx(
                     "good in tracing, where it must stay free; nothing was written"
                 )
         with torch.inference_mode():
-            wanted = network(*inputs).numpy()
+            found = network(*inputs)
         feed = dict(zip(input_names, (values.numpy() for values in inputs), strict=True))
-        got = session.run([output_name], feed)[0]
-        difference = float(np.abs(got - wanted).max())
-        limit = tolerance * max(1.0, float(np.abs(wanted).max()))
-        if not difference <= limit:
-            raise RunError(
-                f"{target}: ONNX Runtime and torch differ by {difference:.2g}, more than "
-                f"{limit:.2g}; nothing was written"
-            )
+        difference = 0.0
+        wanted = [found] if isinstance(output_name, str) else list(found)
+        for got, expected in zip(session.run(names, feed), wanted, strict=True):
+            apart = float(np.abs(got - expected.numpy()).max())
+            limit = tolerance * max(1.0, float(expected.abs().max()))
+            if not apart <= limit:
+                raise RunError(
+                    f"{target}: ONNX Runtime and torch differ by {apart:.2g}, more than "
+                    f"{limit:.2g}; nothing was written"
+                )
+            difference = max(difference, apart)
     return difference
 
 
