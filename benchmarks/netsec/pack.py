@@ -19,16 +19,18 @@ from pathlib import Path
 import numpy as np
 
 from fieldfare.common import console
-from fieldfare.common.weights import Metric, load_model_file, locate, save_with_page
+from fieldfare.common.trust.guard import PART as GUARD
+from fieldfare.common.trust.guard import Guard
+from fieldfare.common.weights import Metric, ModelCard, load_model_file, locate, save_with_page
 from fieldfare.netsec import weights
 from fieldfare.netsec.capture import FlowBatch, read_flows
 from fieldfare.netsec.data.dataset import TRAINING_OPTIONS, LabelledFlows, load_flows
 from fieldfare.netsec.data.flow_rows import concatenate, is_bare, take
 from fieldfare.netsec.data.labels import LabelTable, Matched, match, read_labels
 from fieldfare.netsec.data.masking import mask
-from fieldfare.netsec.data.variations import vary
+from fieldfare.netsec.data.variations import Chances, vary
 from fieldfare.netsec.evaluation.compare import unknown_rows
-from fieldfare.netsec.evaluation.fitting import fit_evidence
+from fieldfare.netsec.evaluation.fitting import fit_evidence, fit_guard
 from fieldfare.netsec.evaluation.scores import Scores, score
 from fieldfare.netsec.inference.classifier import SECOND, FlowClassifier, load_classifier
 from fieldfare.netsec.inference.evidence import PART
@@ -93,7 +95,8 @@ def measure(
         "wrong_port_accuracy": wrong.accuracy,
         "flows_per_cpu_s": len(data) / seconds,
     }
-    changed = dataclasses.replace(data, flows=vary(data.flows, np.random.default_rng(0)))
+    chances = Chances.draw(len(data), np.random.default_rng(0))
+    changed = dataclasses.replace(data, flows=vary(data.flows, chances))
     row["varied_accuracy"] = score(wanted, classifier(changed.flows), data.classes).accuracy
     limit = classifier.evidence.unknown_below
     for name, flows in (("named_right", data), ("varied_named_right", changed)):
@@ -141,15 +144,20 @@ def main() -> None:
     stages = [(stage.weight, round(stage.temperature, 3)) for stage in evidence.stages]
     print("weight of the port, temperature:", stages, "window:", evidence.window)
     if options.write:
-        write(options, classifier, rows)
+        write(options, classifier, fit_guard(classifier, data.of_split("val")), rows)
 
 
 def write(
-    options: argparse.Namespace, classifier: FlowClassifier, rows: dict[str, dict[str, float]]
+    options: argparse.Namespace,
+    classifier: FlowClassifier,
+    guard: Guard | None,
+    rows: dict[str, dict[str, float]],
 ) -> None:
     """The model file and its page, into the package."""
     card, tensors = load_model_file(locate(options.networks[0], TASK))
     parts = {PART: classifier.evidence.to_tensors()} if classifier.evidence else {}
+    if guard is not None:
+        parts[GUARD] = guard.to_tensors()
     config = dataclasses.replace(classifier.config, second=None)
     if classifier.second is not None:
         second = classifier.second
@@ -187,6 +195,7 @@ def write(
         **{name: value for name, value in named.items() if value},
     )
     target = Path(weights.__file__).parent / f"{options.name}.safetensors"
+    card = ModelCard.from_json(card.to_json())  # in the order that its file will have
     print(save_with_page(target, tensors, card, parts), target.stat().st_size)
 
 

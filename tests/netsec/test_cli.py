@@ -157,7 +157,7 @@ def test_flows_unlike_those_of_validation_are_unknown(folder, model, tmp_path):
 
     rows = labels()
     assert [rows[port]["label"] for port in (7000, 7001, 7)] == ["WEB", "NAME", "unknown"]
-    assert rows[7]["familiarity"] < 0.08 <= rows[7000]["familiarity"]
+    assert rows[7]["familiarity"] < 0.09 <= rows[7000]["familiarity"]
     for found in rows.values():
         share = found["confidence"] - found["probability"]
         assert found["port_share"] == pytest.approx(share, abs=2e-6)

@@ -9,7 +9,7 @@ from make_captures import pcap
 from fieldfare.netsec.capture import FlowOptions, read_flows
 from fieldfare.netsec.data import variations
 from fieldfare.netsec.data.flow_rows import concatenate, packet_number
-from fieldfare.netsec.data.variations import capped, vary
+from fieldfare.netsec.data.variations import Chances, capped
 
 KEPT = FlowOptions(keep_packets=20, keep_header=128, keep_payload=64)
 CHANCES = ("MISSING_FIRST", "LATER_PART", "OTHER_OPTIONS", "OTHER_VERSION", "SNAPPED")
@@ -35,6 +35,10 @@ def only(monkeypatch):
             monkeypatch.setattr(variations, chance, 0.0 if chance != kind else 1.0)
 
     return choose
+
+
+def vary(flows, rng):
+    return variations.vary(flows, Chances.draw(len(flows), rng))
 
 
 def payloads(flows):

@@ -93,7 +93,7 @@ class ShowOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions, shared.TrustOptions):
+class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions, shared.GuardOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)

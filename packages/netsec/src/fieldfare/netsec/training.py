@@ -21,12 +21,14 @@ from fieldfare.common.weights import load_model_file, locate
 
 from .capture import FlowBatch
 from .data.dataset import LabelledFlows, class_weights, few_shot
+from .data.flow_rows import take
 from .data.masking import mask
-from .data.variations import capped, vary
+from .data.spool import PIECE, RowSpool, joined, pieces
+from .data.variations import Chances, capped, vary
 from .evaluation.scores import score
 from .inference.calibration import fit_temperature
 from .inference.classifier import ClassifierConfig, run
-from .networks.architectures import TASK, Architecture, Inputs, architecture
+from .networks.architectures import TASK, Architecture, architecture
 
 Teacher = Callable[[FlowBatch], np.ndarray]
 """Flows -> probabilities (N, C) of the classes to train on."""
@@ -74,7 +76,13 @@ class _Draws(Dataset[tuple[int, int]]):
 
 
 class _Variants:
-    """The same flows as inputs, as they are and changed, with and without what is optional."""
+    """Flows as inputs, as they are and changed, with and without what is optional.
+
+    Only numbers of flows are drawn beforehand: each batch is read when its turn comes.
+
+    Args:
+        folder: of temporary files.
+    """
 
     def __init__(
         self,
@@ -83,27 +91,42 @@ class _Variants:
         flows: FlowBatch,
         hidden: Collection[str],
         optional: Collection[str],
+        folder: Path,
         variations: int = 0,
         seed: int = 0,
         teacher: Teacher | None = None,
     ) -> None:
-        fields = [{*hidden, *optional}, set(hidden)] if optional else [set(hidden)]
-        # One variant for a whole batch, so that no batch is stitched together.
-        self.inputs: list[list[Inputs]] = []
-        self.taught: list[Tensor] = []
+        self.kind, self.config, self.flows = kind, config, flows
+        self.fields = [{*hidden, *optional}, set(hidden)] if optional else [set(hidden)]
+        self.chances: list[Chances | None] = [None]
+        self.taught: list[np.ndarray] = []
+        for number in range(1, variations + 1):
+            drawn = Chances.draw(len(flows), np.random.default_rng((seed, number)))
+            spool = RowSpool(folder)
+            spool.append(drawn._asdict())
+            self.chances.append(Chances(**spool.finish()))
         for number in range(variations + 1):
-            rng = np.random.default_rng((seed, number))
-            changed = vary(flows, rng) if number else flows
-            self.inputs.append([kind.read(mask(changed, names), config) for names in fields])
-            if teacher is not None:
-                self.taught.append(torch.from_numpy(teacher(changed)).float())
+            if teacher is None:
+                break
+            spool = RowSpool(folder)
+            for first in range(0, len(flows), PIECE):
+                rows = np.arange(first, min(first + PIECE, len(flows)))
+                spool.append({"taught": teacher(self._changed(rows, number)).astype(np.float32)})
+            self.taught.append(spool.finish()["taught"])
+
+    def _changed(self, rows: np.ndarray, number: int) -> FlowBatch:
+        """Some flows, as one of the copies has them."""
+        flows, chances = take(self.flows, rows), self.chances[number]
+        return flows if chances is None else vary(flows, chances.of(rows))
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Any, Tensor | None]:
         """Some flows, in one of the variants; what the teacher says of them, (B, C)."""
+        # One variant for a whole batch.
         shown = rng.integers(SHOWN_EVERY) == 0
-        copy = rng.integers(len(self.inputs)) if len(self.inputs) > 1 else 0
-        taught = self.taught[copy][rows] if self.taught else None
-        return self.inputs[copy][-1 if shown else 0].batch(rows), taught
+        copy = int(rng.integers(len(self.chances))) if len(self.chances) > 1 else 0
+        taught = torch.from_numpy(self.taught[copy][rows]) if self.taught else None
+        seen = mask(self._changed(rows, copy), self.fields[-1 if shown else 0])
+        return self.kind.read(seen, self.config).batch(np.arange(len(rows))), taught
 
 
 @dataclass(frozen=True)
@@ -193,8 +216,9 @@ def train_classifier(
         settings, identity=_identity(network, [dataclasses.asdict(how), config.to_dict()], train)
     )
     variants = _Variants(
-        kind, config, train.flows, how.hidden, how.optional, how.variations, settings.seed, teacher
-    )
+        kind, config, train.flows, how.hidden, how.optional, folder, how.variations, settings.seed,
+        teacher,
+    )  # fmt: skip
     weights = torch.from_numpy(class_weights(train.label, len(data.classes), how.balance)).float()
     label = torch.from_numpy(train.label)
 
@@ -218,10 +242,11 @@ def train_classifier(
 
     validate = None
     if held is not None:
-        seen = kind.read(mask(held.flows, {*how.hidden, *how.optional}), config)
+        never = {*how.hidden, *how.optional}
 
         def logits_of(model: nn.Module) -> np.ndarray:
-            return run(model, seen, len(data.classes))[0]
+            parts = (kind.read(mask(part, never), config) for part in pieces(held.flows))
+            return joined([run(model, part, len(data.classes))[0] for part in parts])
 
         def validate(model: nn.Module) -> Mapping[str, float]:
             scores = score(held.label, logits_of(model), data.classes)
@@ -255,7 +280,7 @@ def pretrain(
         raise InputError("there is no flow to train on")
     torch.manual_seed(settings.seed)
     network = kind.pretraining(config)
-    variants = _Variants(kind, config, flows, hidden, optional)
+    variants = _Variants(kind, config, flows, hidden, optional, folder)
     names = [sorted(hidden), sorted(optional)]
     settings = dataclasses.replace(
         settings, identity=_identity(network, [*names, config.to_dict()], flows)
@@ -276,7 +301,9 @@ def _identity(network: nn.Module, settings: Any, data: LabelledFlows | FlowBatch
     for tensor in network.state_dict().values():
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     flows = data if isinstance(data, FlowBatch) else data.flows
-    digest.update(flows.first_packets.data.tobytes())
+    content = flows.first_packets.data
+    for first in range(0, len(content), PIECE):
+        digest.update(content[first : first + PIECE].tobytes())
     if isinstance(data, LabelledFlows):
         digest.update(data.label.tobytes())
     return json.dumps([settings, digest.hexdigest()], sort_keys=True)

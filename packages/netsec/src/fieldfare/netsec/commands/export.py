@@ -5,7 +5,7 @@ from fieldfare.common import console
 from fieldfare.common.commands import export as common
 
 from ..inference.classifier import load_classifier
-from ..networks.export import export_classifier
+from ..inference.export import export_judged
 from ..options import ExportOptions
 
 
@@ -15,8 +15,6 @@ def export(options: ExportOptions) -> None:
 
     def write() -> float:
         console.say("exporting takes about a minute", quiet=options.quiet)
-        return export_classifier(
-            found.architecture, found.network, found.network_config, options.output
-        )
+        return export_judged(found, options.output)
 
     common.export(write, options, name=card.name)

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from fieldfare.common import batch, console
 from fieldfare.common.commands.trust import warning
 from fieldfare.common.errors import InputError
+from fieldfare.common.trust.guard import Verdict
 from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.common.weights import locate
 
@@ -26,11 +27,21 @@ from ..data.recordings import (
     watched,
 )
 from ..inference.classifier import FlowClassifier, load_classifier
+from ..inference.guard import HeldAnswers, load_guard
 from ..inference.label import EMBEDDING, LabelSettings, check_familiarity, write_labels
 from ..inference.unlike import UnlikeFlows
 from ..networks.architectures import TASK
 from ..options import InferOptions
 from . import tables
+
+
+class Written(NamedTuple):
+    """One recording: flows of each label, what became of packets, and whether to believe it."""
+
+    labels: dict[str, int]
+    counts: dict[str, int]
+    judgement: Judgement | None
+    verdict: Verdict | None
 
 
 def infer(captures: Sequence[Path], options: InferOptions) -> None:
@@ -41,6 +52,8 @@ def infer(captures: Sequence[Path], options: InferOptions) -> None:
         return
     tables.check_recording(captures, options, report=options.report)
     classifier = _load(options, csv=options.output.suffix == ".csv")
+    if options.guard:
+        load_guard(options.model, classifier)
     if options.dry_run:
         tables.show_recording(captures, options, model=classifier.name)
         return
@@ -55,20 +68,22 @@ def infer(captures: Sequence[Path], options: InferOptions) -> None:
             report.add(table.drop_columns([EMBEDDING.name] * options.embeddings))
 
     with told_of_compiling(quiet=options.quiet):
-        labels, counts, judgement = _write(captures, options.output, classifier, options, show)
+        found = _write(captures, options.output, classifier, options, show)
     if report is not None and options.report is not None:
         report.write(
             options.report,
             captures=[str(capture) for capture in captures] or [str(options.interface)],
-            counts=counts,
+            counts=found.counts,
             settings={
                 "hidden from the model": ", ".join(classifier.hidden) or "nothing",
                 "unknown below familiarity": _unknown_below(classifier, options) or "off",
             },
         )
-    result: dict[str, Any] = {"model": classifier.name, "flows": sum(labels.values())}
-    result |= {"labels": labels, "judgement": judgement and judgement.to_json()}
-    tell(result, counts, options)
+    result: dict[str, Any] = {"model": classifier.name, "flows": sum(found.labels.values())}
+    judgement, verdict = found.judgement, found.verdict
+    result |= {"labels": found.labels, "judgement": judgement and judgement.to_json()}
+    result["guard"] = verdict and asdict(verdict)
+    tell(result, found.counts, options)
 
 
 def _load(options: InferOptions, *, csv: bool) -> FlowClassifier:
@@ -96,13 +111,14 @@ def _unknown_below(classifier: FlowClassifier, options: InferOptions) -> float |
     return classifier.unknown_below if given is None else given
 
 
-def _settings(options: InferOptions) -> LabelSettings:
+def _settings(options: InferOptions, classifier: FlowClassifier) -> LabelSettings:
     return LabelSettings(
         unknown_below=options.unknown_below,
         first_packets=options.first_packets[0] if options.first_packets else None,
         embeddings=options.embeddings,
         statistics=options.statistics,
         sizes=options.packet_sizes,
+        guard=load_guard(options.model, classifier) if options.guard else None,
     )
 
 
@@ -114,22 +130,31 @@ def _write(
     also: Callable[[pa.Table], None] | None = None,
     *,
     quiet: bool = False,
-) -> tuple[dict[str, int], dict[str, int], Judgement | None]:
-    """Flows of each label, what became of the packets, and how the recording stands to the model.
+) -> Written:
+    """Write the flows of one recording.
 
     Raises:
-        InputError: with `--strict`, a recording unlike what the model knows.
+        InputError: with `--strict`, a recording unlike what the model knows, or whose answers do
+            not hold.
     """
     name = ", ".join(map(str, captures)) or str(options.interface)
-    unlike = UnlikeFlows(classifier)
+    settings = _settings(options, classifier)
+    unlike, held = UnlikeFlows(classifier), HeldAnswers(settings.guard)
 
     def gather(table: pa.Table) -> None:
         unlike.add(table)
+        held.add(table)
         if also is not None:
             also(table)
 
     def check() -> None:
         if line := warning(unlike.judgement(), name, options):
+            console.say(f"warning: {line}")
+        verdict = held.verdict()
+        if verdict is not None and verdict.alarm:
+            line = f"{name}: {verdict.sentence()}"
+            if options.strict:
+                raise InputError(f"{line}; nothing was written, as --strict was given")
             console.say(f"warning: {line}")
 
     kept, early = classifier.kept, options.early or 0
@@ -138,24 +163,25 @@ def _write(
             classifier,
             watched(stream, captures, "infer", quiet=quiet or options.quiet),
             target,
-            _settings(options),
+            settings,
             at_once=has_no_end(captures, options),
             also=gather,
             check=check,
         )
-    return labels, describe(stream.counts), unlike.judgement()
+    return Written(labels, describe(stream.counts), unlike.judgement(), held.verdict())
 
 
 def _infer_each(captures: Sequence[Path], options: InferOptions) -> None:
     """Label each capture by itself, into a folder."""
-    _load(options, csv=options.format == "csv")  # so that a wrong model is refused at once
+    # So that a wrong model is refused at once.
+    known = _settings(options, _load(options, csv=options.format == "csv"))
     weights = hashlib.sha256(locate(options.model, TASK).read_bytes()).hexdigest()
     tables.write_each(
         captures,
         functools.partial(_make_worker, options),
         options,
         settings={
-            **asdict(_settings(options)),
+            **asdict(known),
             "early": options.early,
             "strict": options.strict,
             "show": sorted(set(options.show)),
@@ -170,10 +196,12 @@ def _make_worker(options: InferOptions) -> batch.Process:
     classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
 
     def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
-        labels, counts, judgement = _write(
-            item.inputs, temporaries[0], classifier, options, quiet=True
-        )
-        beyond = {} if judgement is None else {"unlike": judgement.beyond}
-        return {"flows": sum(labels.values()), **counts, **beyond}
+        found = _write(item.inputs, temporaries[0], classifier, options, quiet=True)
+        told: dict[str, float] = {"flows": sum(found.labels.values()), **found.counts}
+        if found.judgement is not None:
+            told["unlike"] = found.judgement.beyond
+        if found.verdict is not None:
+            told["flagged"] = found.verdict.flagged
+        return told
 
     return process

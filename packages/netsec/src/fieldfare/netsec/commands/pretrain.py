@@ -24,7 +24,7 @@ def pretrain(sources: Sequence[Path], options: PretrainOptions) -> None:
     hidden, optional = field_names(options.hide), field_names(options.optional)
     captures = find_captures(sources)
     kept = training_options(kind.kept(config))
-    flows = read_captures(captures, options=kept, quiet=options.quiet)
+    flows = read_captures(captures, options=kept, folder=options.output, quiet=options.quiet)
     settings = settings_of(options, validate_every=options.steps)
     network = training.pretrain(
         kind, config, flows, hidden, optional, settings, options.output, quiet=options.quiet

@@ -4,18 +4,22 @@
 import dataclasses
 from pathlib import Path
 
+from torch import Tensor
+
 from fieldfare.common.commands.train import run_settings, tell_trained, today
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
+from fieldfare.common.trust.guard import PART as GUARD
 from fieldfare.common.weights import ModelCard, save_with_page
 
 from ..data.dataset import LabelledFlows, load_flows, training_options
 from ..data.flow_rows import is_bare
 from ..data.labels import SPLITS, read_labels
 from ..data.masking import field_names
-from ..evaluation.fitting import LEAST, fit_evidence, free_flows
+from ..data.spool import joined, pieces
+from ..evaluation.fitting import LEAST, fit_evidence, fit_guard, free_flows
 from ..inference.classifier import ClassifierConfig, FlowClassifier, load_classifier, most_kept
-from ..inference.evidence import PART, Evidence
+from ..inference.evidence import PART
 from ..networks.architectures import TASK, preset, title
 from ..options import PRESETS, PretrainOptions, TrainOptions
 from ..training import (
@@ -69,7 +73,7 @@ def train(labels: Path, options: TrainOptions) -> None:
         hidden=(*hidden, *optional),
         optional=optional,
         temperature=temperature or 1.0,
-        names_bare=bool(is_bare(data.flows)[data.split == SPLITS.index("train")].any()),
+        names_bare=_has_bare(data),
     )
     counts = {split: int((data.split == number).sum()) for number, split in enumerate(SPLITS)}
     shots = f", {options.shots} flows a class of them" if options.shots else ""
@@ -89,21 +93,30 @@ def train(labels: Path, options: TrainOptions) -> None:
         date=today(),
     )
     train_flows = training_flows(data, how, settings.seed)
-    evidence = _evidence(FlowClassifier(network, described, card.name), train_flows, data)
-    parts = {PART: evidence.to_tensors()} if evidence else None
+    parts = _parts(FlowClassifier(network, described, card.name), train_flows, data)
     target = options.output / "model.safetensors"
     tell_trained(save_with_page(target, network.state_dict(), card, parts), options)
 
 
-def _evidence(
+def _has_bare(data: LabelledFlows) -> bool:
+    """Whether a flow to train on carries nothing."""
+    bare = joined([is_bare(part) for part in pieces(data.flows)])
+    return bool(bare[data.split == SPLITS.index("train")].any())
+
+
+def _parts(
     classifier: FlowClassifier, train_flows: LabelledFlows, data: LabelledFlows
-) -> Evidence | None:
-    """What is fitted on val; None where that split is missing or small."""
+) -> dict[str, dict[str, Tensor]]:
+    """What is fitted on val; nothing where that split is missing or small."""
     if not (data.split == SPLITS.index("val")).any():
-        return None
+        return {}
     val = data.of_split("val")
-    enough = min(len(train_flows), free_flows(val)) >= LEAST
-    return fit_evidence([classifier], train_flows, val) if enough else None
+    if min(len(train_flows), free_flows(val)) < LEAST:
+        return {}
+    evidence = fit_evidence([classifier], train_flows, val)
+    guard = fit_guard(classifier, val)
+    parts = {PART: evidence.to_tensors()}
+    return parts | {GUARD: guard.to_tensors()} if guard else parts
 
 
 def settings_of(options: TrainOptions | PretrainOptions, *, validate_every: int) -> TrainSettings:

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labelled flows of a folder of captures: read once, kept in one plain file, picked by split."""
 
-import hashlib
-import json
-import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fieldfare.common import console
 from fieldfare.common.errors import InputError
-from fieldfare.common.files import atomic_path
 from fieldfare.common.progress import Progress
 
-from ..capture import FirstPackets, FlowBatch, FlowOptions, Kept, read_flows
-from .flow_rows import COLUMNS, PACKET_COLUMNS, concatenate, take
-from .labels import SPLITS, CaptureLabels, FlowKey, LabelTable, Matched, flow_keys, match
+from ..capture import FlowBatch, FlowOptions, Kept, read_flows
+from .flow_keys import KEY_BYTES, key_rows
+from .flow_rows import take
+from .kept_flows import KeptFlows, digest, load_kept, save_kept
+from .labels import SPLITS, CaptureLabels, LabelTable, Matched, Matcher
+from .spool import PIECE, FlowSpool, RowSpool, spooled
 
 TRAINING_OPTIONS = FlowOptions(
     idle_timeout=None,
@@ -33,7 +32,6 @@ TRAINING_OPTIONS = FlowOptions(
 netFound reads 12 bursts of 6 packets, NetMamba 80 bytes of headers and 240 of payload of each.
 """
 
-_FORMAT = 2
 _LATER_PACKETS = 15
 _TIMED_IDLE = 120.0
 _TREES = Kept(keep_packets=5, keep_header=128, keep_payload=64)
@@ -71,13 +69,14 @@ class LabelledFlows:
     """N flows with their classes.
 
     Attributes:
-        flows: with their first packets.
+        flows: with their first packets; they lie on disk and cannot be written to.
         label: (N,) int64, index into `classes`.
         capture: (N,) int64, index into `captures`.
         split: (N,) int64, index into `labels.SPLITS`.
         classes: sorted names; all of the labels file, whichever flows are held.
         captures: names of files, relative to their folder.
         matched: what became of labels and flows when the captures were read.
+        folder: of temporary files; None: the system's.
     """
 
     flows: FlowBatch
@@ -87,6 +86,7 @@ class LabelledFlows:
     classes: tuple[str, ...]
     captures: tuple[str, ...]
     matched: Matched
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -94,13 +94,14 @@ class LabelledFlows:
     def select(self, rows: np.ndarray) -> "LabelledFlows":
         """Some of the flows; rows as of `flow_rows.take`."""
         return LabelledFlows(
-            take(self.flows, rows),
+            spooled(self.flows, rows, self.folder),
             self.label[rows],
             self.capture[rows],
             self.split[rows],
             self.classes,
             self.captures,
             self.matched,
+            self.folder,
         )
 
     def of_split(self, split: str) -> "LabelledFlows":
@@ -120,6 +121,10 @@ class LabelledFlows:
         """(C,) int64, flows of each class."""
         return np.bincount(self.label, minlength=len(self.classes))
 
+    def to_keep(self) -> KeptFlows:
+        """For `kept_flows.save_kept`."""
+        return KeptFlows(*(getattr(self, name) for name in KeptFlows._fields))
+
 
 def load_flows(
     labels: LabelTable,
@@ -132,8 +137,8 @@ def load_flows(
 
     Args:
         options: what makes a flow, and what is kept of its packets; not `directed`.
-        cache: folder for the finished arrays, made if missing. Their name holds a digest of labels,
-            captures and options, so that a changed file is read again.
+        cache: folder for the finished arrays, and for temporary files, made if missing. Their name
+            holds a digest of labels, captures and options, so that a changed file is read again.
         quiet: print no progress.
 
     Raises:
@@ -144,99 +149,114 @@ def load_flows(
         raise ValueError("labels name flows of both directions; directed must be False")
     kept = None
     if cache is not None:
-        kept = cache / f"flows-{_digest(labels, options)}.npz"
-        if (found := _load(kept)) is not None:
-            return found
-    flows = _read(labels, options, quiet)
+        kept = cache / f"flows-{digest(labels, options)}.npz"
+        if (found := load_kept(kept)) is not None:
+            return LabelledFlows(*found, folder=cache)
+    flows = _read(labels, options, cache, quiet)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        _save(kept, flows)
+        save_kept(kept, flows.to_keep())
     return flows
 
 
-def _read(labels: LabelTable, options: FlowOptions, quiet: bool) -> LabelledFlows:
+def _read(
+    labels: LabelTable, options: FlowOptions, folder: Path | None, quiet: bool
+) -> LabelledFlows:
     matched = Matched()
     index = {name: place for place, name in enumerate(labels.classes)}
     files = [capture.file for capture in labels.captures]
-    batches: list[FlowBatch] = []
-    label: list[int] = []
-    number: list[int] = []
-    split: list[int] = []
-    seen: dict[FlowKey, str] = {}
+    kept, numbers = FlowSpool(folder), RowSpool(folder)
+    seen = _Seen()
     # In order of splits, so that a 5-tuple stays where it is needed first.
     order = sorted(range(len(files)), key=lambda place: SPLITS.index(labels.captures[place].split))
     with Progress("reading", len(files), unit="capture", quiet=quiet) as progress:
         for done, place in enumerate(order, 1):
             capture = labels.captures[place]
-            batch, evicted = _read_capture(labels.folder / capture.file, options)
-            matched.evicted += evicted
+            flows, cut = _read_capture(labels.folder / capture.file, options, folder)
+            matched.evicted += cut
             progress.update(done)
-            if batch is None:
+            if flows is None:
                 matched.labels_without_flow += len(capture.flows)
                 matched.unreadable += capture.unreadable
                 continue
-            if capture.whole is not None:
-                batch = _unseen(capture, batch, seen, matched)
-            names = match(capture, batch, matched)
-            found = [index[name] for name in names if name is not None]
-            batches.append(take(batch, np.array([name is not None for name in names], bool)))
-            label += found
-            number += [place] * len(found)
-            split += [SPLITS.index(capture.split)] * len(found)
+            matcher = Matcher(capture, matched)
+            for part in pieces_in_order(flows):
+                batch = part if capture.whole is None else seen.unseen(capture, part, matched)
+                names = matcher.names(batch)
+                label = np.array([index[name] for name in names if name is not None], np.int64)
+                kept.add(take(batch, np.array([name is not None for name in names], bool)))
+                of_split = np.full(len(label), SPLITS.index(capture.split))
+                number = np.full(len(label), place)
+                numbers.append({"label": label, "capture": number, "split": of_split})
+            matcher.finish()
     _tell_evicted(matched.evicted)
-    if not label:
+    if not matched.flows:
         raise InputError(f"{labels.path}: none of its labels matches a flow of {labels.folder}")
+    told = {name: np.array(values) for name, values in numbers.finish().items()}
     return LabelledFlows(
-        concatenate(batches),
-        np.array(label),
-        np.array(number),
-        np.array(split),
-        labels.classes,
-        tuple(files),
-        matched,
+        kept.finish(),
+        **told,
+        classes=labels.classes,
+        captures=tuple(files),
+        matched=matched,
+        folder=folder,
     )
 
 
 def read_captures(
-    paths: Sequence[Path], *, options: FlowOptions = TRAINING_OPTIONS, quiet: bool = False
+    paths: Sequence[Path],
+    *,
+    options: FlowOptions = TRAINING_OPTIONS,
+    folder: Path | None = None,
+    quiet: bool = False,
 ) -> FlowBatch:
     """All flows of captures, labelled or not, each capture by itself, as for pre-training.
 
     Captures that cannot be read are told on stderr and left out.
 
+    Args:
+        options: what makes a flow, and what is kept of its packets.
+        folder: of temporary files; None: the system's.
+        quiet: print no progress.
+
     Raises:
         InputError: there is no flow in any.
     """
-    batches, evicted = [], 0
+    kept, evicted = FlowSpool(folder), 0
     with Progress("reading", len(paths), unit="capture", quiet=quiet) as progress:
         for done, path in enumerate(paths, 1):
             try:
-                batch, cut = _read_capture(path, options)
-                batches.append(batch)
+                flows, cut = _read_capture(path, options, folder)
                 evicted += cut
+                for part in pieces_in_order(flows) if flows is not None else ():
+                    kept.add(part)
             except InputError as error:
                 console.say(f"left out: {error}")
             progress.update(done)
     _tell_evicted(evicted)
-    found = [batch for batch in batches if batch is not None]
-    if not found:
+    if not len(kept):
         raise InputError(f"no flow in {len(paths)} captures; give captures with IP packets")
-    return concatenate(found)
+    return kept.finish()
 
 
-def _read_capture(path: Path, options: FlowOptions) -> tuple[FlowBatch | None, int]:
-    """The flows of one capture in order of their first packets, None where there is none.
+def _read_capture(
+    path: Path, options: FlowOptions, folder: Path | None
+) -> tuple[FlowBatch | None, int]:
+    """The flows of one capture as they end, None where there is none.
 
     Beside them how many were cut because their packets did not fit in memory.
     """
     stream = read_flows(path, options=options)
-    parts = list(stream)
-    evicted = stream.counts.evicted
-    if not parts:
-        return None, evicted
-    batch = concatenate(parts)
-    parts.clear()
-    return take(batch, np.argsort(batch.flow_id, kind="stable")), evicted
+    spool = FlowSpool(folder)
+    for part in stream:
+        spool.add(part)
+    return spool.finish() if len(spool) else None, stream.counts.evicted
+
+
+def pieces_in_order(flows: FlowBatch) -> Iterator[FlowBatch]:
+    """The flows in order of their first packets, `PIECE` at a time."""
+    order = np.argsort(flows.flow_id, kind="stable")
+    for first in range(0, len(order), PIECE):
+        yield take(flows, order[first : first + PIECE])
 
 
 def _tell_evicted(count: int) -> None:
@@ -247,58 +267,35 @@ def _tell_evicted(count: int) -> None:
         )
 
 
-def _unseen(
-    capture: CaptureLabels, batch: FlowBatch, seen: dict[FlowKey, str], matched: Matched
-) -> FlowBatch:
-    """The flows whose 5-tuple no other split has had."""
-    split = capture.split
-    own = np.array([seen.setdefault(key, split) == split for key in flow_keys(batch)], bool)
-    matched.in_earlier_split += int((~own).sum())
-    return take(batch, own)
+class _Seen:
+    """The 5-tuples of captures that are labelled as a whole; captures come in order of splits."""
+
+    def __init__(self) -> None:
+        self._split = ""
+        self._earlier = np.empty(0, _KEY)
+        self._own: list[np.ndarray] = []
+
+    def unseen(self, capture: CaptureLabels, batch: FlowBatch, matched: Matched) -> FlowBatch:
+        """The flows whose 5-tuple no earlier split has had."""
+        if capture.split != self._split:
+            self._earlier = np.unique(np.concatenate([self._earlier, *self._own]))
+            self._split, self._own = capture.split, []
+        keys = np.ascontiguousarray(key_rows(batch)).view(_KEY).reshape(-1)
+        self._own.append(keys)
+        own = ~np.isin(keys, self._earlier)
+        matched.in_earlier_split += int((~own).sum())
+        return take(batch, own)
 
 
-def _digest(labels: LabelTable, options: FlowOptions) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, asdict(options)], sort_keys=True).encode())
-    for path in (labels.path, *(labels.folder / capture.file for capture in labels.captures)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+_KEY = np.dtype(f"S{KEY_BYTES}")  # all are of one length, so zeros at their ends are no matter
 
 
-def _save(path: Path, flows: LabelledFlows) -> None:
-    arrays = {f"flow.{name}": getattr(flows.flows, name) for name in COLUMNS}
-    packets = flows.flows.first_packets
-    arrays |= {f"packet.{name}": getattr(packets, name) for name in PACKET_COLUMNS}
-    names = {"classes": flows.classes, "captures": flows.captures, "matched": asdict(flows.matched)}
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            **arrays,
-            label=flows.label,
-            capture=flows.capture,
-            split=flows.split,
-            names=np.frombuffer(json.dumps(names).encode(), np.uint8),
-        )
-
-
-def _load(path: Path) -> LabelledFlows | None:
-    """What was kept, None where nothing was or it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            names = json.loads(kept["names"].tobytes())
-            packets = FirstPackets(**{name: kept[f"packet.{name}"] for name in PACKET_COLUMNS})
-            columns = {name: kept[f"flow.{name}"] for name in COLUMNS}
-            return LabelledFlows(
-                FlowBatch(**columns, first_packets=packets),
-                kept["label"],
-                kept["capture"],
-                kept["split"],
-                tuple(names["classes"]),
-                tuple(names["captures"]),
-                Matched(**names["matched"]),
-            )
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return None
+def at_most(data: LabelledFlows, count: int) -> LabelledFlows:
+    """The flows, or where there are more, `count` of them drawn at random, the same every time."""
+    if len(data) <= count:
+        return data
+    drawn = np.random.default_rng(0).permutation(len(data))[:count]
+    return data.select(np.sort(drawn))
 
 
 def few_shot(label: Sequence[int] | np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -19,11 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from fieldfare.common.errors import InputError
 
 from ..capture import FlowBatch
+from .flow_keys import FlowKey, flow_keys, pack_key
 from .label_columns import (
     FILE_COLUMNS,
     FLOW_COLUMNS,
@@ -38,10 +37,6 @@ from .recordings import find_captures
 SPLITS = ("train", "val", "test", "heldout")
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 1, "sctp": 132}
-_ICMPV6 = 58
-
-FlowKey = tuple[int, tuple[bytes, int], tuple[bytes, int]]
-"""Protocol (ICMPv6 as ICMP) and the two ends, address bytes and port, the smaller first."""
 
 
 @dataclass(frozen=True)
@@ -294,30 +289,51 @@ def _read_key(where: str, row: Mapping[str, str]) -> FlowKey | None:
             address = ipaddress.ip_address(row[f"addr_{end}"])
         except ValueError:
             return None
-        ends.append((address.packed, int(port)))
-    first, second = sorted(ends)
-    return (1 if protocol == _ICMPV6 else protocol), first, second
+        ends.append((address, int(port)))
+    return pack_key(protocol, *ends)
 
 
 def _key_text(row: Mapping[str, str]) -> str:
     return "{l4} {addr_a} {port_a} {addr_b} {port_b}".format_map(row)
 
 
-def flow_keys(batch: FlowBatch) -> list[FlowKey]:
-    """The 5-tuples of flows as labels know them."""
-    lengths = np.where(batch.family == 4, 4, 16).tolist()
-    ends = [
-        [(row.tobytes()[:length], port) for row, length, port in zip(*columns, strict=True)]
-        for columns in (
-            (batch.src_ip, lengths, batch.src_port.tolist()),
-            (batch.dst_ip, lengths, batch.dst_port.tolist()),
-        )
-    ]
-    protocols = np.where(batch.protocol == _ICMPV6, 1, batch.protocol).tolist()
-    return [
-        (protocol, min(source, destination), max(source, destination))
-        for protocol, source, destination in zip(protocols, *ends, strict=True)
-    ]
+class Matcher:
+    """Finds the classes of one capture's flows, batch by batch.
+
+    Args:
+        labels: of the capture.
+        matched: counts to go on with.
+    """
+
+    def __init__(self, labels: CaptureLabels, matched: Matched) -> None:
+        matched.unreadable += labels.unreadable
+        self._labels, self._matched = labels, matched
+        self._missing = set(labels.flows)
+
+    def names(self, batch: FlowBatch) -> list[str | None]:
+        """The class of each flow, bidirectional; None where it has no label."""
+        labels, matched = self._labels, self._matched
+        if labels.whole is not None:
+            matched.flows += len(batch)
+            return [labels.whole] * len(batch)
+        keys = flow_keys(batch)
+        self._missing.difference_update(keys)
+        names = [
+            _at_time(labels.times[key], start, end)
+            if key in labels.times
+            else labels.flows.get(key)
+            for key, start, end in zip(
+                keys, (batch.start / 1e9).tolist(), (batch.end / 1e9).tolist(), strict=True
+            )
+        ]
+        found = sum(name is not None for name in names)
+        matched.flows += found
+        matched.flows_without_label += len(names) - found
+        return names
+
+    def finish(self) -> None:
+        """Count the labels that no flow had."""
+        self._matched.labels_without_flow += len(self._missing)
 
 
 def match(labels: CaptureLabels, batch: FlowBatch, matched: Matched) -> list[str | None]:
@@ -327,21 +343,9 @@ def match(labels: CaptureLabels, batch: FlowBatch, matched: Matched) -> list[str
         batch: all flows of the capture, bidirectional.
         matched: counts to go on with.
     """
-    matched.unreadable += labels.unreadable
-    if labels.whole is not None:
-        matched.flows += len(batch)
-        return [labels.whole] * len(batch)
-    keys = flow_keys(batch)
-    names = [
-        _at_time(labels.times[key], start, end) if key in labels.times else labels.flows.get(key)
-        for key, start, end in zip(
-            keys, (batch.start / 1e9).tolist(), (batch.end / 1e9).tolist(), strict=True
-        )
-    ]
-    found = sum(name is not None for name in names)
-    matched.flows += found
-    matched.flows_without_label += len(names) - found
-    matched.labels_without_flow += len(labels.flows.keys() - set(keys))
+    matcher = Matcher(labels, matched)
+    names = matcher.names(batch)
+    matcher.finish()
     return names
 
 

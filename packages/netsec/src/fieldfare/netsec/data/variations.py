@@ -6,6 +6,7 @@ change befalls a flow by its own chance; a flow may get several.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,39 +38,71 @@ _TIME_STAMPS = bytes((1, 1, 8, 10))
 _STAMPED = 12
 
 
-def vary(flows: FlowBatch, rng: np.random.Generator) -> FlowBatch:
+class Chances(NamedTuple):
+    """What befalls each of N flows, drawn beforehand, so that some can be changed by themselves.
+
+    Attributes:
+        some: (N,) int64, 1 to 3: how many first packets would be missing.
+        any_number, first, options, version, snap, snapped: (N,) float64, uniform in [0, 1); `snap`
+            uniform between the logarithms of `SNAP_LENGTHS`.
+    """
+
+    some: np.ndarray
+    any_number: np.ndarray
+    first: np.ndarray
+    options: np.ndarray
+    version: np.ndarray
+    snap: np.ndarray
+    snapped: np.ndarray
+
+    @classmethod
+    def draw(cls, count: int, rng: np.random.Generator) -> "Chances":
+        """Of `count` flows."""
+        low, high = np.log(SNAP_LENGTHS)
+        return cls(
+            some=rng.integers(1, 4, count),
+            any_number=rng.random(count),
+            first=rng.random(count),
+            options=rng.random(count),
+            version=rng.random(count),
+            snap=rng.uniform(low, high, count),
+            snapped=rng.random(count),
+        )
+
+    def of(self, rows: np.ndarray) -> "Chances":
+        """Those of some flows."""
+        return Chances(*(np.array(values[rows]) for values in self))
+
+
+def vary(flows: FlowBatch, chances: Chances) -> FlowBatch:
     """Each flow once more, changed at random.
 
     Args:
         flows: with some packets more than are read, and whole headers, so that later packets can
             take the place of those left out.
+        chances: of as many flows.
 
     Returns:
         Flows of the same number and order. Totals and times of flows stay as they are.
     """
-    count = len(flows)
-    flows = _leave_out_first(flows, rng)
+    flows = _leave_out_first(flows, chances)
     tcp = flows.protocol == _TCP
-    other = tcp & (rng.random(count) < OTHER_OPTIONS)
+    other = tcp & (chances.options < OTHER_OPTIONS)
     flows = replace(flows, first_packets=_change_options(flows.first_packets, other))
     ported = np.isin(flows.protocol, (_TCP, _UDP))
-    turned = ported & (rng.random(count) < OTHER_VERSION)
-    flows = _change_version(flows, turned)
-    low, high = np.log(SNAP_LENGTHS)
-    snap = np.exp(rng.uniform(low, high, count)).astype(np.int64)
-    snap[rng.random(count) >= SNAPPED] = np.iinfo(np.int64).max
+    flows = _change_version(flows, ported & (chances.version < OTHER_VERSION))
+    snap = np.exp(chances.snap).astype(np.int64)
+    snap[chances.snapped >= SNAPPED] = np.iinfo(np.int64).max
     return replace(flows, first_packets=_snap(flows.first_packets, snap))
 
 
-def _leave_out_first(flows: FlowBatch, rng: np.random.Generator) -> FlowBatch:
+def _leave_out_first(flows: FlowBatch, chances: Chances) -> FlowBatch:
     """Flows without some of their first packets; one packet at least stays."""
     count, packets = len(flows), flows.first_packets
     present = np.bincount(packets.flow, minlength=count)
-    some = rng.integers(1, 4, count)
-    any_number = (rng.random(count) * present).astype(np.int64)
-    draw = rng.random(count)
-    left_out = np.where(draw < MISSING_FIRST, some, 0)
-    left_out = np.where(draw > 1 - LATER_PART, any_number, left_out)
+    any_number = (chances.any_number * present).astype(np.int64)
+    left_out = np.where(chances.first < MISSING_FIRST, chances.some, 0)
+    left_out = np.where(chances.first > 1 - LATER_PART, any_number, left_out)
     left_out = np.clip(left_out, 0, np.maximum(present - 1, 0))
     number = packet_number(flows)
     kept = _rows(packets, np.flatnonzero(number >= left_out[packets.flow]))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..capture import FlowBatch
 from ..data.masking import FIELDS, mask
+from ..data.spool import joined, pieces
 from .scores import Scores, score
 
 Classifier = Callable[[FlowBatch], np.ndarray]
@@ -38,7 +39,7 @@ def audit(
     """Scores with each of `MASKS` in turn.
 
     Args:
-        classify: called once for each mask.
+        classify: called once for each mask, or for pieces of many flows.
         flows: N, at least 1, with the first packets that the classifier needs.
         label: (N,) class numbers.
         lookup: a fitted `baselines.PortLookup`, scored unmasked and told as `port lookup`.
@@ -47,10 +48,13 @@ def audit(
         By name of the mask, in order.
     """
     found = {
-        name: score(label, classify(mask(flows, fields)), classes) for name, fields in MASKS.items()
+        name: score(
+            label, joined([classify(mask(part, fields)) for part in pieces(flows)]), classes
+        )
+        for name, fields in MASKS.items()
     }
     if lookup is not None:
-        found[LOOKUP] = score(label, lookup(flows), classes)
+        found[LOOKUP] = score(label, joined([lookup(part) for part in pieces(flows)]), classes)
     return found
 
 

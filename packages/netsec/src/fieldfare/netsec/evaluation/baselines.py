@@ -11,6 +11,7 @@ from fieldfare.common.errors import InputError
 
 from ..capture import FlowBatch
 from ..data.flow_rows import packet_number
+from ..data.spool import PIECE
 
 FEATURE_PACKETS = 5
 PAYLOAD_BYTES = 64
@@ -32,9 +33,11 @@ class PortLookup:
     def fit(self, flows: FlowBatch, label: np.ndarray) -> "PortLookup":
         """Count the classes of N training flows; label: (N,) class numbers."""
         counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
-        for key, name in zip(_port_keys(flows), label.tolist(), strict=True):
-            for part in (key, ()):
-                counts[part][name] += 1
+        for first in range(0, len(flows), PIECE):
+            rows = slice(first, first + PIECE)
+            for key, name in zip(_port_keys(flows, rows), label[rows].tolist(), strict=True):
+                for part in (key, ()):
+                    counts[part][name] += 1
         self._shares = {}
         for key, found in counts.items():
             share = np.zeros(self.classes)
@@ -51,9 +54,9 @@ class PortLookup:
     __call__ = predict
 
 
-def _port_keys(flows: FlowBatch) -> list[tuple[int, ...]]:
-    lower = np.minimum(flows.src_port, flows.dst_port)
-    return list(zip(flows.protocol.tolist(), lower.tolist(), strict=True))
+def _port_keys(flows: FlowBatch, rows: slice = slice(None)) -> list[tuple[int, ...]]:
+    lower = np.minimum(flows.src_port[rows], flows.dst_port[rows])
+    return list(zip(flows.protocol[rows].tolist(), lower.tolist(), strict=True))
 
 
 def tree_features(flows: FlowBatch) -> np.ndarray:

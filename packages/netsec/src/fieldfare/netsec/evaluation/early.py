@@ -7,6 +7,7 @@ import numpy as np
 
 from ..capture import FlowBatch
 from ..data.flow_rows import first_packets_only, packet_number
+from ..data.spool import joined, pieces
 from .audit import Classifier
 from .scores import score
 
@@ -31,23 +32,33 @@ def first_packets_curve(
         a flow's first packet to its k-th (or its last kept, if it has fewer), as percentiles over
         flows.
     """
-    return [
-        {
-            "packets": count,
-            "macro_f1": (scores := score(label, classify(seen), classes)).macro_f1,
-            "accuracy": scores.accuracy,
-            **dict(zip(("wait_median", "wait_90"), _waits(seen), strict=True)),
-        }
-        for count, seen in ((count, first_packets_only(flows, count)) for count in packets)
-    ]
+    rows = []
+    for count in packets:
+        found, waits = [], []
+        for part in pieces(flows):
+            seen = first_packets_only(part, count)
+            found.append(classify(seen))
+            waits.append(_waits(seen))
+        scores, waited = score(label, joined(found), classes), joined(waits)
+        median, long = np.percentile(waited, (50, 90)) if len(waited) else (0.0, 0.0)
+        rows.append(
+            {
+                "packets": count,
+                "macro_f1": scores.macro_f1,
+                "accuracy": scores.accuracy,
+                "wait_median": float(median),
+                "wait_90": float(long),
+            }
+        )
+    return rows
 
 
-def _waits(flows: FlowBatch) -> tuple[float, float]:
+def _waits(flows: FlowBatch) -> np.ndarray:
+    """Seconds from the first to the last kept packet of each flow that has any."""
     packets = flows.first_packets
     if not len(packets.flow):
-        return 0.0, 0.0
+        return np.empty(0)
     first = np.flatnonzero(packet_number(flows) == 0)
     last = np.append(first[1:], len(packets.flow)) - 1
-    waits = np.maximum(packets.time[last] - packets.time[first], 0) / 1e9
-    median, long = np.percentile(waits, (50, 90))
-    return float(median), float(long)
+    waits: np.ndarray = np.maximum(packets.time[last] - packets.time[first], 0) / 1e9
+    return waits

@@ -2,7 +2,7 @@
 """A trained network as a function of flows."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from fieldfare.common.weights import (
 from ..capture import FlowBatch, Kept
 from ..data.flow_rows import take
 from ..data.masking import FIELDS, mask
+from ..data.spool import joined, pieces
 from ..networks.architectures import TASK, Architecture, FlowNetwork, Inputs, architecture
 from .calibration import log_softmax, softmax
 from .evidence import PART, Evidence, Judged
@@ -168,8 +169,17 @@ class FlowClassifier:
 
     def classify(self, flows: FlowBatch) -> Classified:
         """Logits, probabilities and embeddings, in the order of the flows."""
+        found = [self._classify(part) for part in pieces(flows)]
+        names = [field.name for field in fields(Classified)]
+        return Classified(**{name: joined([getattr(p, name) for p in found]) for name in names})
+
+    def look(self, flows: FlowBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (N, C) and embeddings (N, E), float32, of the first network."""
         inputs = self.architecture.read(mask(flows, self.hidden), self.network_config)
-        logits, embeddings = run(self.network, inputs, len(self.classes))
+        return run(self.network, inputs, len(self.classes))
+
+    def _classify(self, flows: FlowBatch) -> Classified:
+        logits, embeddings = self.look(flows)
         if self.evidence is None:
             probabilities = softmax(logits / self.config.temperature)
             nothing = np.full(len(flows), np.nan)
@@ -205,7 +215,7 @@ class FlowClassifier:
 
     def __call__(self, flows: FlowBatch) -> np.ndarray:
         """(N, C) probabilities."""
-        return self.classify(flows).probabilities
+        return joined([self._classify(part).probabilities for part in pieces(flows)])
 
 
 def most_kept(one: Kept, other: Kept) -> Kept:

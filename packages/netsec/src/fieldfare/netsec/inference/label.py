@@ -15,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from fieldfare.common.errors import InputError
+from fieldfare.common.trust.guard import Guard
 
 from ..capture import FlowBatch, to_table
 from ..capture.arrow import number_array, text_array, vector_array
 from ..data.flow_files import LABEL_SCHEMA, UNKNOWN, flow_schema, open_table
 from ..data.flow_rows import first_packets_only, is_bare, regroup, take
 from .classifier import FlowClassifier
+from .guard import agreement
 
 GROUP = 1024
 """Flows classified at a time. Groups are cut by count alone, so that the result does not depend on
@@ -28,6 +30,10 @@ how the capture was read."""
 
 DIGITS = 6
 """Of probabilities; what lies behind depends on the processor."""
+
+GUARD_SCHEMA = pa.schema([("agreement", pa.float64()), ("flagged", pa.bool_())])
+"""How far the answer holds when a flow is slightly changed, and whether that is too little; null
+where no application spoke."""
 
 EMBEDDING = pa.field("embedding", pa.list_(pa.float32()))
 
@@ -41,6 +47,7 @@ class LabelSettings:
         first_packets: the model sees no more of a flow; None: all that it reads.
         embeddings: also give the model's vector of each flow.
         statistics, sizes: see `flow_files.flow_schema`.
+        guard: also tell whether the answer holds, see `GUARD_SCHEMA`.
     """
 
     unknown_below: float | None = None
@@ -48,12 +55,14 @@ class LabelSettings:
     embeddings: bool = False
     statistics: bool = False
     sizes: int = 0
+    guard: Guard | None = None
 
     @property
     def schema(self) -> pa.Schema:
         """Of the tables."""
         flows = flow_schema(statistics=self.statistics, sizes=self.sizes)
-        return pa.schema([*flows, *LABEL_SCHEMA, *[EMBEDDING] * self.embeddings])
+        guard = GUARD_SCHEMA if self.guard else ()
+        return pa.schema([*flows, *LABEL_SCHEMA, *guard, *[EMBEDDING] * self.embeddings])
 
 
 PLAIN = LabelSettings()
@@ -101,6 +110,8 @@ def label_flows(
         _familiarity_array(familiarity, classifier),
         text_array([classifier.name] * len(flows)),
     ]
+    if settings.guard:
+        columns += _guard_arrays(settings.guard, classifier, flows, np.flatnonzero(named))
     if settings.embeddings:
         columns.append(vector_array(found.embeddings))
     table = to_table(whole, settings.sizes)
@@ -121,6 +132,20 @@ def _familiarity_array(familiarity: np.ndarray, classifier: FlowClassifier) -> p
     if classifier.evidence is None:
         return pa.nulls(len(familiarity), pa.float64())
     return number_array(familiarity)
+
+
+def _guard_arrays(
+    guard: Guard, classifier: FlowClassifier, flows: FlowBatch, named: np.ndarray
+) -> list[pa.Array]:
+    """Columns of `GUARD_SCHEMA`; named: (K,) rows that are judged."""
+    scores = agreement(guard, classifier, take(flows, named))
+    agreements: list[float | None] = [None] * len(flows)
+    flagged: list[bool | None] = [None] * len(flows)
+    for row, score, low in zip(
+        named.tolist(), scores.round(DIGITS).tolist(), guard.flags(scores).tolist(), strict=True
+    ):
+        agreements[row], flagged[row] = score, low
+    return [pa.array(agreements, pa.float64()), pa.array(flagged, pa.bool_())]
 
 
 def label_stream(
