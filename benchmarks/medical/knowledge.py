@@ -14,8 +14,10 @@ import numpy as np
 
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
+from fieldfare.common.trust.guard import PART as GUARD
 from fieldfare.common.trust.knowledge import PART
 from fieldfare.common.weights import load_model_file, locate, save_with_page
+from fieldfare.common.weights.store import load_part
 from fieldfare.medical.inference.predict import load_predictor
 from fieldfare.medical.networks.models import TASK
 from fieldfare.medical.phantoms.generate import SCHEME, make_phantom
@@ -60,7 +62,9 @@ def main() -> None:
         )
     path = locate(options.model, TASK)
     card, tensors = load_model_file(path)
-    save_with_page(path, tensors, card, {PART: knowledge.to_tensors()})
+    guard = load_part(path, GUARD)
+    parts = {PART: knowledge.to_tensors()} | ({GUARD: guard} if guard else {})
+    save_with_page(path, tensors, card, parts)
     print(knowledge.summary())
 
 

@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 
 from fieldfare.common import console
-from fieldfare.common.trust.knowledge import PART
+from fieldfare.common.trust.guard import PART as GUARD
+from fieldfare.common.trust.knowledge import PART as KNOWLEDGE
 from fieldfare.common.weights import Metric, halved, load_model_file, load_part, save_with_page
 from fieldfare.medical import weights
 from fieldfare.medical.cli import main as med_seg
@@ -63,7 +64,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=280, help="Phantoms it was trained on.")
     options = parser.parse_args()
     card, tensors = load_model_file(options.model)
-    parts = {PART: found} if (found := load_part(options.model, PART)) else None
+    held = {part: load_part(options.model, part) for part in (KNOWLEDGE, GUARD)}
+    parts = {part: found for part, found in held.items() if found}
     kept = halved(tensors)
     target = Path(weights.__file__).parent / f"{options.name}.safetensors"
     card = dataclasses.replace(card, name=options.name)

@@ -4,13 +4,12 @@
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from head_cases import case_of, written
 from sample_networks import TINY, write_model
-from sample_volumes import head
 
 from fieldfare.common.trust.knowledge import PART, read_knowledge
 from fieldfare.common.weights import load_model_file, save_model_file
@@ -20,15 +19,7 @@ from fieldfare.medical.inference.predict import Predictor, load_predictor
 from fieldfare.medical.inference.trust import Observer, layers_of, signs_of
 from fieldfare.medical.networks.config import PRESETS
 from fieldfare.medical.networks.create import create_network
-from fieldfare.medical.training.knowledge import Case, learn_knowledge
-
-
-def case_of(seed: int) -> Case:
-    """Four random heads with one brain; the labels are a part of it."""
-    images = np.stack([head(seed * 4 + number) for number in range(4)]).astype(np.float32)
-    labels = np.where((images != 0).any(axis=0), 2, 0).astype(np.uint8)
-    labels[: len(labels) // 2] = 0
-    return Case(images, labels, np.diag([-1.0, -1, 1, 1]), "brats2023")
+from fieldfare.medical.training.knowledge import learn_knowledge
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [case_of(seed) for seed in range(12)],
         [case_of(seed) for seed in range(20, 28)],
         group="heads",
+        right=0.0,  # untrained
     )
     save_model_file(path, load_model_file(path)[1], card, {PART: knowledge.to_tensors()})
     return path
@@ -48,15 +40,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def infer(*arguments: object) -> object:
     return CliRunner().invoke(main, ["infer", *map(str, arguments)])
-
-
-def written(folder: Path, images: np.ndarray) -> Path:
-    """A case folder of these images."""
-    folder.mkdir()
-    for name, values in zip(("t1", "t1ce", "t2", "flair"), images, strict=True):
-        image = nib.Nifti1Image(values.astype(np.float32), case_of(0).affine)
-        nib.save(image, folder / f"P_{name}.nii.gz")
-    return folder
 
 
 def known_case(folder: Path) -> Path:
@@ -72,11 +55,21 @@ def strange_case(folder: Path) -> Path:
 
 
 def test_the_layers_of_every_preset_are_there() -> None:
-    for name, config in PRESETS.items():
+    for name, config in [*PRESETS.items(), ("tiny", TINY)]:
         if name in ("reversible_wide", "reversible_deep", "reversible"):
             continue  # as reversible_small, only larger
         modules = dict(create_network(config).named_modules())
-        assert set(layers_of(config)) <= set(modules), name
+        layers = layers_of(config)
+        assert len(set(layers)) == 2, name
+        assert set(layers) <= set(modules), name
+
+
+def test_a_network_whose_answers_are_wrong_is_at_home_nowhere(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.safetensors")
+    predictor, _ = load_predictor(str(path), device="cpu", precision="fp32")
+    cases = [case_of(seed) for seed in range(8)]
+    with pytest.raises(ValueError, match="of the model's own kind"):
+        learn_knowledge(predictor, cases, cases[:5], group="heads", right=1.01)
 
 
 def test_looking_changes_no_answer_and_does_not_depend_on_how_tiles_come_together() -> None:
@@ -181,6 +174,18 @@ def test_a_corruption_changes_images_and_leaves_background_and_input_alone(kind:
         assert np.array_equal((found != 0).any(axis=0), (images != 0).any(axis=0))
     again = corruptions.CORRUPTIONS[kind](np.random.default_rng(1), images)
     assert np.array_equal(found, again)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["TCGA-FG-6692", "TCGA-DU-7294", "BraTS-GLI-00001-000"])
+def test_real_gliomas_are_no_alarm_to_the_default_model(
+    data: Path, tmp_path: Path, name: str
+) -> None:
+    result = infer(data / "brain" / name, "-o", tmp_path / "s.nii.gz", "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["trust"]["alarm"] is False
+    assert told["warnings"] == []
 
 
 def test_knowledge_survives_the_file(model: Path) -> None:

@@ -20,6 +20,7 @@ from fieldfare.medical.data.patches import DataSettings, cache_cases
 from fieldfare.medical.data.table import read_table
 from fieldfare.medical.networks import config as presets
 from fieldfare.medical.networks.config import NetworkConfig
+from fieldfare.medical.networks.models import load_model
 from fieldfare.medical.options import TrainOptions
 from fieldfare.medical.training import run as training
 from fieldfare.medical.training.run import Validation, predict_logits, train
@@ -231,6 +232,60 @@ def test_the_command_writes_a_model_with_its_card(table, tmp_path, monkeypatch):
     done = run(table, *more, "--labels", "brats2023", "--steps", "1", "--quiet")
     assert done.exit_code == 0, done.output
     assert read_card(tmp_path / "more" / "model.safetensors").config == card.config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "options", "said"),
+    [
+        (
+            "reversible_small",
+            {"norm": "evonorm", "attention": "eca", "groups": "e2gc"},
+            "3D reversible MBConv U-Net with evonorm, eca, groups of 8 at 8 mm",
+        ),
+        (
+            "resunet_aspp_small",
+            {"encoder": "mobilenetv3_small_050", "attention": "eca"},
+            "2D ResUNet-ASPP on mobilenetv3_small_050 with eca at 8 mm",
+        ),
+    ],
+)
+def test_chosen_blocks_are_in_the_card_and_back_after_loading(
+    table, tmp_path, preset, options, said
+):
+    folder = tmp_path / "run"
+    chosen = [part for name, value in options.items() for part in (f"--{name}", value)]
+    basic = ["--labels", "brats2023", "--spacing", "8", "--patch-size", "16", "--steps", "1"]
+    done = run(table, "-o", folder, "--preset", preset, *chosen, *basic, "--quiet")
+    assert done.exit_code == 0, done.output
+    file = folder / "model.safetensors"
+    assert said in read_card(file).summary
+    network, _ = load_model(str(file))
+    assert (network.config.norm, network.config.attention) == (
+        options.get("norm", "group"),
+        "eca",
+    )
+    assert network.config.group_size == (8 if "groups" in options else 1)
+    again = run(table, "-o", tmp_path / "more", "--init", file, *chosen[:2], *basic, "--quiet")
+    assert again.exit_code == 2
+    assert f"{chosen[0]}: of a fresh network" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--encoder", "resnet18"], "reversible_small: encoder 'resnet18': timm's are 2D"),
+        (["--preset", "resunet_aspp_small", "--groups", "e2gc"], "of reversible_unet only"),
+        (["--preset", "resunet_aspp_small", "--encoder", "resnet19"], "no such encoder"),
+    ],
+)
+def test_blocks_that_do_not_go_together_are_refused_before_work(table, tmp_path, options, said):
+    done = run(
+        table, "-o", tmp_path / "run", "--labels", "brats2023", "--patch-size", "16", *options
+    )
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_steps_between_validations_can_be_chosen(tmp_path):

@@ -11,6 +11,8 @@ from fieldfare.common import console
 from fieldfare.common.console import shared
 
 DEFAULT_MODEL = "reversible_unet_phantom"
+ENSEMBLE = "reversible_unet_phantom+resunet_aspp_phantom"
+ENSEMBLE_STEPS = "hysteresis,fill-holes"
 
 SCHEMES = ("brats2020", "brats2023", "brats2024")
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -25,6 +27,9 @@ PRESETS = (
     "resunet_aspp_3d",
 )
 GENERATORS = ("atlas", "growth")
+NORMS = ("group", "instance", "evonorm")
+ATTENTIONS = ("none", "se", "eca")
+GROUPS = ("depthwise", "e2gc")
 MEMORY = ("none", "checkpoint", "reversible")
 SIDE = click.IntRange(min=16)
 
@@ -44,10 +49,15 @@ class ImageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions, shared.TrustOptions):
+class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions, shared.GuardOptions):
     """Of `infer`."""
 
-    model: str = shared.model_option(DEFAULT_MODEL)
+    model: str = shared.model_option(DEFAULT_MODEL, " ONE+TWO averages two.")
+    ensemble: bool = console.option(
+        is_flag=True,
+        help=f"Both packaged networks, of volumes and of slices, averaged, with --postprocess "
+        f"{ENSEMBLE_STEPS} unless another is given.",
+    )
     labels: str = console.option(
         type=click.Choice(SCHEMES),
         default="brats2023",
@@ -140,6 +150,22 @@ class TrainOptions(shared.ParallelTrainingOptions):
         type=click.Choice(PRESETS),
         default="reversible_small",
         help="The fresh network's shape.",
+    )
+    encoder: str | None = console.option(
+        metavar="NAME",
+        help="Of a network of slices: any name of timm's, fieldfare's backbones too. [default: the "
+        "preset's]",
+    )
+    norm: str | None = console.option(
+        type=click.Choice(NORMS),
+        help="Of a fresh network; evonorm is for the reversible presets. [default: the preset's]",
+    )
+    attention: str | None = console.option(
+        type=click.Choice(ATTENTIONS), help="To channels. [default: the preset's]"
+    )
+    groups: str | None = console.option(
+        type=click.Choice(GROUPS),
+        help="Channels that filters of the reversible presets mix: depthwise none, e2gc 8.",
     )
     labels: str | None = console.option(
         type=click.Choice(SCHEMES),

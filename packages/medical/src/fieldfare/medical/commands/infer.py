@@ -3,13 +3,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fieldfare.common import console
 from fieldfare.common.commands.infer import check_targets, seconds_of, show_plan
-from fieldfare.common.commands.trust import warning
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
@@ -21,8 +21,8 @@ from ..inference import memory
 from ..inference import run as inference
 from ..inference.planning import InferencePlan, loading_bytes
 from ..inference.predict import Predictor, load_predictor
-from ..inference.record import NOTICE, record
-from ..options import InferOptions
+from ..inference.record import NOTICE, doubts_of, record
+from ..options import DEFAULT_MODEL, ENSEMBLE, ENSEMBLE_STEPS, InferOptions
 from ..volumes.formats import WRITTEN
 from .infer_many import infer_cases, open_inputs
 
@@ -30,6 +30,7 @@ from .infer_many import infer_cases, open_inputs
 def infer(cases: Sequence[Path], options: InferOptions) -> None:
     """Segment one case, or many through `batch`."""
     set_threads()
+    options = _together(options)
     images = zip(MODALITIES, (options.t1, options.t1ce, options.t2, options.flair), strict=True)
     given = [name for name, path in images if path is not None]
     if cases and given:
@@ -60,6 +61,16 @@ def infer(cases: Sequence[Path], options: InferOptions) -> None:
         raise InputError("no case given; name its folder, or its images by --t1, --t1ce, ...")
 
 
+def _together(options: InferOptions) -> InferOptions:
+    """With `--ensemble` in words of `--model` and `--postprocess`."""
+    if not options.ensemble:
+        return options
+    if options.model != DEFAULT_MODEL:
+        raise InputError(f"--ensemble: of the packaged models; leave it or --model {options.model}")
+    steps = ENSEMBLE_STEPS if options.postprocess == "none" else options.postprocess
+    return replace(options, model=ENSEMBLE, postprocess=steps)
+
+
 def _infer_one(case: Case, settings: inference.InferSettings, options: InferOptions) -> None:
     quiet = options.quiet
     targets = _targets(options)
@@ -68,7 +79,11 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
     pictured = bool(options.report or options.png)
     probabilities = bool(options.prob or options.report)
     predictor, card = load_predictor(
-        options.model, device=options.device, precision=options.precision, tta=options.tta
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        tta=options.tta,
+        guarded=options.guard,
     )
     if options.dry_run:
         job = inference.outline_case(case, settings, predictor)
@@ -90,8 +105,8 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
             probabilities=probabilities,
             progress=lambda done, total: bar.update(done),
         )
-    doubt = warning(result.judgement, case.name, options)
-    if doubt:
+    told = doubts_of(result, case.name, options)
+    for doubt in told:
         console.say(f"warning: {doubt}")
     about = record(
         job,
@@ -99,7 +114,8 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
         card,
         tta=options.tta,
         judgement=result.judgement,
-        warnings=[doubt] if doubt else [],
+        agreement=result.agreement,
+        warnings=told,
     )
     written = inference.write(options.output, result, probability=options.prob, **about)
     if pictured:
@@ -170,7 +186,8 @@ def _show_plan(
     Tiles and time are the most that they can be: those without brain will be passed over.
     """
     tile = np.zeros((plan.batch, len(job.prepared.images), *plan.tile), np.float32)
-    seconds = seconds_of(lambda: predictor(tile), count=plan.tiles / plan.batch, warm_up=False)
+    count = plan.tiles * plan.passes / plan.batch
+    seconds = seconds_of(lambda: predictor(tile), count=count, warm_up=False)
     reading = loading_bytes(math.prod(job.reference.data.shape))
     grid = "x".join(map(str, job.prepared.images.shape[1:]))
     facts = {

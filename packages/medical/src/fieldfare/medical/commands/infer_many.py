@@ -11,7 +11,6 @@ from typing import Any
 from fieldfare.common import batch, console
 from fieldfare.common.batch.manifest import NAME as MANIFEST
 from fieldfare.common.commands.infer import infer_many
-from fieldfare.common.commands.trust import warning
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights import locate
 
@@ -21,7 +20,7 @@ from ..data.regions import read_sidecar, sidecar_path
 from ..inference import memory
 from ..inference import run as inference
 from ..inference.predict import load_predictor, split_names
-from ..inference.record import record
+from ..inference.record import doubts_of, record
 from ..networks.models import TASK
 from ..options import InferOptions
 from ..volumes.formats import ending_of
@@ -51,11 +50,12 @@ def infer_cases(
     if options.viewer and options.report is None:
         raise InputError("--viewer: is part of a report; add --report")
     _check_index(options)
-    load_predictor(options.model)  # so that a wrong one is refused before anything is written
+    # So that a wrong one is refused before anything is written.
+    load_predictor(options.model, guarded=options.guard)
     files = [locate(name, TASK) for name in split_names(options.model)]
     digest = "+".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     result_of = asdict(replace(settings, batch=None, max_memory=None))
-    for name in ("channels", "viewer", "strict"):
+    for name in ("channels", "viewer", "strict", "guard"):
         if value := getattr(options, name):
             result_of[name] = value
     inputs = [case.resolve() for case in cases]
@@ -116,7 +116,11 @@ def _make_worker(
 ) -> batch.Process:
     """Load the model once; the returned function segments one case."""
     predictor, card = load_predictor(
-        options.model, device=options.device, precision=options.precision, tta=options.tta
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        tta=options.tta,
+        guarded=options.guard,
     )
     pictured = bool(options.report or options.png)
     probabilities = bool(options.prob or options.report)
@@ -127,14 +131,15 @@ def _make_worker(
         job = inference.open_case(case, settings, predictor, keep_images=pictured)
         plan = inference.plan(job, settings, predictor, probabilities=probabilities)
         result = inference.segment(job, settings, predictor, plan, probabilities=probabilities)
-        doubt = warning(result.judgement, job.case.name, options)
+        told = doubts_of(result, job.case.name, options)
         about = record(
             job,
             settings,
             card,
             tta=options.tta,
             judgement=result.judgement,
-            warnings=[doubt] if doubt else [],
+            agreement=result.agreement,
+            warnings=told,
         )
         kinds = _outputs(item.key, options)
         files = dict(zip(kinds, temporaries, strict=True))
@@ -159,6 +164,8 @@ def _make_worker(
                 "expected_dice": result.judgement.expected,
                 "distance": result.judgement.distance,
             }
+        if result.agreement:
+            trust["agreement"] = result.agreement.agreement
         return {"seconds": result.seconds, "peak_bytes": float(memory.peak()), **volumes, **trust}
 
     return process

@@ -12,12 +12,13 @@ from fieldfare.common.commands.train import (
     tell_trained,
     today,
 )
+from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard
 
 from ..data.patches import DataSettings
 from ..data.table import LabelledCase, parse_fold, read_table
-from ..networks.config import PRESETS, NetworkConfig
+from ..networks.config import GROUPS, PRESETS, NetworkConfig
 from ..networks.create import Network
 from ..networks.models import TASK, describe, load_model
 from ..options import TrainOptions
@@ -63,7 +64,10 @@ def train(table: Path, options: TrainOptions) -> None:
 def _network(options: TrainOptions) -> tuple[NetworkConfig, Network | None]:
     """The network's shape, and the model to start from, if any."""
     start = load_model(options.init)[0] if options.init else None
-    config = start.config if start else PRESETS[options.preset]
+    config = start.config if start else _shape(options)
+    chosen = [name for name in ("encoder", "norm", "attention", "groups") if getattr(options, name)]
+    if start and chosen:
+        raise InputError(f"--{chosen[0]}: of a fresh network, and --init gives one; leave one out")
     return (
         dataclasses.replace(
             config,
@@ -72,6 +76,21 @@ def _network(options: TrainOptions) -> tuple[NetworkConfig, Network | None]:
         ),
         start,
     )
+
+
+def _shape(options: TrainOptions) -> NetworkConfig:
+    """The preset, with what was chosen instead."""
+    preset = PRESETS[options.preset]
+    try:
+        return dataclasses.replace(
+            preset,
+            encoder=options.encoder or preset.encoder,
+            norm=options.norm or preset.norm,
+            attention=options.attention or preset.attention,
+            group_size=GROUPS[options.groups] if options.groups else preset.group_size,
+        )
+    except ValueError as error:
+        raise InputError(f"--preset {options.preset}: {error}") from None
 
 
 def _data(options: TrainOptions, config: NetworkConfig) -> DataSettings:

@@ -62,6 +62,7 @@ class InferencePlan:
         predicted_bytes: the most memory it will take: of the process, on CUDA of the GPU.
         limit_bytes: that it was to fit into; None without.
         others: of the further networks of an ensemble.
+        passes: how often the network goes over the tiles: for each neighbour of a guard once more.
     """
 
     tile: tuple[int, int, int]
@@ -73,23 +74,25 @@ class InferencePlan:
     predicted_bytes: int
     limit_bytes: int | None
     others: "tuple[InferencePlan, ...]" = ()
+    passes: int = 1
 
     @property
     def tiles_in_all(self) -> int:
-        """Of all networks."""
-        return self.tiles + sum(other.tiles for other in self.others)
+        """Of all networks and passes."""
+        return self.tiles * self.passes + sum(other.tiles for other in self.others)
 
     def describe(self) -> str:
         """One line."""
         tile, overlap = ("x".join(map(str, side)) for side in (self.tile, self.overlap))
         within = "" if self.limit_bytes is None else f" of {mebibytes(self.limit_bytes)}"
         many = f"{self.tiles} tile{'s' if self.tiles > 1 else ''} of {tile}"
+        often = f", {self.passes} times" if self.passes > 1 else ""
         more = "".join(
             f"; then {other.tiles} of {'x'.join(map(str, other.tile))}" for other in self.others
         )
         return (
-            f"{many} voxels, overlap {overlap}, {self.precision}, accumulator {self.accumulator}"
-            f"{more}; "
+            f"{many} voxels{often}, overlap {overlap}, {self.precision}, "
+            f"accumulator {self.accumulator}{more}; "
             f"peak predicted {mebibytes(self.predicted_bytes)}{within}"
         )
 
@@ -108,6 +111,7 @@ def plan_case(
     batch: int | None = None,
     precisions: Sequence[str] = ("fp32",),
     later_bytes: int = 0,
+    beside_bytes: int = 0,
 ) -> InferencePlan:
     """Lay out how a case is predicted, in as large tiles as memory allows.
 
@@ -122,6 +126,7 @@ def plan_case(
         batch: tiles (slices of a 2D network) at a time.
         precisions: fp32, bf16, the preferred one first.
         later_bytes: what comes on top of the accumulator when results are written.
+        beside_bytes: what is held beside it while the network runs.
 
     Raises:
         InputError: nothing fits; the message says what the least would take.
@@ -134,7 +139,7 @@ def plan_case(
         held = resident() if on_cpu else torch.cuda.memory_allocated(predictor.device)
         for sides, together in _tiles(size, predictor.ndim, predictor.multiple, tile, batch):
             laid, shared = lay(size, sides, overlap, predictor.ndim)
-            working = held + RESERVE + math.ceil(together * math.prod(sides) * each)
+            working = held + RESERVE + beside_bytes + math.ceil(together * math.prod(sides) * each)
             for accumulator in ACCUMULATORS:
                 needed = working
                 if on_cpu:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device, resolve_precision
+from fieldfare.common.trust.guard import Guard, read_guard
 from fieldfare.common.trust.knowledge import Knowledge, knowledge_of
-from fieldfare.common.weights import ModelCard
+from fieldfare.common.weights import ModelCard, locate
 
 from ..data.naming import MODALITIES
 from ..data.regions import REGIONS
@@ -39,6 +40,7 @@ class Predictor:
         others: further members of an ensemble, whose probabilities are averaged with this one's by
             `run.segment`; a call does not ask them.
         knowledge: what the network was trained on, as its file says.
+        guard: asks for the answers to slightly changed images too, see `inference.guard`.
 
     Raises:
         InputError: a network of other modalities or regions, or no such device or precision.
@@ -53,8 +55,9 @@ class Predictor:
         tta: str = "none",
         others: "tuple[Predictor, ...]" = (),
         knowledge: Knowledge | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        self.others, self.knowledge = others, knowledge
+        self.others, self.knowledge, self.guard = others, knowledge, guard
         self.config = cast(NetworkConfig, network.config)
         if tuple(self.config.modalities) != MODALITIES or tuple(self.config.regions) != REGIONS:
             raise InputError(
@@ -127,18 +130,31 @@ def split_names(names: str) -> list[str]:
 
 
 def load_predictor(
-    names: str, *, device: str = "auto", precision: str = "auto", tta: str = "none"
+    names: str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tta: str = "none",
+    guarded: bool = False,
 ) -> tuple[Predictor, ModelCard]:
     """A predictor by model name or path, and the model's card; of several with a plus between.
 
-    The card of an ensemble is that of the first with all names and summaries.
+    The card of an ensemble is that of the first with all names and summaries; what the first knows,
+    and its guard, stand for all.
+
+    Args:
+        guarded: with the guard that the model's file keeps.
 
     Raises:
-        InputError: no such model, or what `Predictor` refuses.
+        InputError: no such model, one that keeps no guard, or what `Predictor` refuses.
     """
     from ..networks.models import TASK, load_model
 
     loaded = [load_model(name) for name in split_names(names)]
+    main = split_names(names)[0]
+    guard = read_guard(locate(main, TASK)) if guarded else None
+    if guarded and guard is None:
+        raise InputError(f"--guard: {main} keeps no guard; do without, or choose another model")
     (network, card), *others = loaded
     members = tuple(
         Predictor(other, device=device, precision=precision, tta=tta) for other, _ in others
@@ -156,6 +172,7 @@ def load_predictor(
         precision=precision,
         tta=tta,
         others=members,
-        knowledge=knowledge_of(split_names(names)[0], TASK),
+        knowledge=knowledge_of(main, TASK),
+        guard=guard,
     )
     return first, card

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fieldfare.common import windows
 from fieldfare.common.errors import RunError
+from fieldfare.common.trust.features import Array
 from fieldfare.common.trust.knowledge import Judgement
 
 from .. import __version__
@@ -22,12 +23,12 @@ from ..data.preparation import Prepared, nest, slabs, to_input_grid
 from ..data.regions import REGIONS, region_labels, to_labels, write_labels
 from ..volumes.images import Volume, write_like
 from ..volumes.resampling import resample_axes
-from . import planning
+from . import guard, planning
 from .job import InferSettings, Job, open_case, outline_case
 from .planning import InferencePlan
 from .postprocessing import check_steps, keep_certain, mend, threshold_of
 from .predict import Predictor
-from .trust import Observer, judge, signs_of
+from .trust import Observer, judge, layers_of, signs_of
 
 __all__ = [
     "InferSettings",
@@ -56,6 +57,7 @@ class Segmentation:
         reference: the grid.
         seconds: that prediction took, without reading and writing.
         judgement: how the case stands to what the network knows, where it says that.
+        agreement: whether the answer holds for slightly changed images, where that was asked for.
     """
 
     labels: NDArray[np.uint8]
@@ -65,6 +67,7 @@ class Segmentation:
     plan: InferencePlan
     seconds: float
     judgement: Judgement | None = None
+    agreement: guard.Agreement | None = None
 
 
 def plan(
@@ -81,7 +84,8 @@ def plan(
     later = planning.writing_bytes(math.prod(job.reference.data.shape), probabilities=probabilities)
     first, *others = (plan_one(one, view, settings, later) for one, view in views)
     most = max(one.predicted_bytes for one in (first, *others))
-    return replace(first, others=tuple(others), predicted_bytes=most)
+    passes = 1 + (predictor.guard.neighbours if predictor.guard else 0)
+    return replace(first, others=tuple(others), passes=passes, predicted_bytes=most)
 
 
 def plan_one(
@@ -89,9 +93,10 @@ def plan_one(
 ) -> InferencePlan:
     preferred = "fp32" if predictor.dtype == planning.DTYPES["fp32"] else "bf16"
     trained = predictor.config.patch if predictor.ndim == 3 else ()
+    size = prepared.images.shape[1:]
     lower = preferred == "fp32" and settings.precision == "auto"
     return planning.plan_case(
-        prepared.images.shape[1:],
+        size,
         predictor,
         limit=settings.max_memory,
         tile=settings.tile or max(trained, default=None),
@@ -99,6 +104,7 @@ def plan_one(
         batch=settings.batch,
         precisions=(preferred, "bf16") if lower else (preferred,),
         later_bytes=later_bytes,
+        beside_bytes=guard.ANSWER_BYTES * math.prod(size) if predictor.guard else 0,
     )
 
 
@@ -108,33 +114,45 @@ def predict_together(
     plan: InferencePlan,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[NDArray[np.floating], Judgement | None]:
+) -> tuple[NDArray[np.floating], Judgement | None, guard.Agreement | None]:
     """The mean of the probabilities of all networks of an ensemble, as `predict` gives them.
 
     All are brought onto the grid of the first; they cover the same box.
 
     Returns:
-        The mean; how the case stands to what the first network knows, None where it does not say.
+        The mean; how the case stands to what the first network knows, None where it does not say;
+        whether that network's answer holds for slightly changed images, None without a guard.
     """
-    known, judgement = predictor.knowledge, None
-    if known is None:
-        result = predict(job.prepared, predictor, plan, progress=progress)
-    else:
-        with Observer(predictor, known.layers) as observer:
-            result = predict(job.prepared, predictor, plan, progress=progress, call=observer)
-        judgement = judge(known, observer.features(), signs_of(result, job.prepared.spacing))
-    done = plan.tiles
+    known, judgement, agreement = predictor.knowledge, None, None
+    layers = known.layers if known else layers_of(predictor.config) if predictor.guard else ()
+    done = 0
+
+    def ask(prepared: Prepared) -> tuple[list[Array] | None, NDArray[np.floating]]:
+        nonlocal done
+        told, done = functools.partial(_after, progress, done), done + plan.tiles
+        if not layers:
+            return None, predict(prepared, predictor, plan, progress=told)
+        with Observer(predictor, layers) as observer:
+            found = predict(prepared, predictor, plan, progress=told, call=observer)
+        return observer.features(), found
+
+    features, result = ask(job.prepared)
+    if known is not None:
+        judgement = judge(known, features, signs_of(result, job.prepared.spacing))
+    if predictor.guard is not None and features is not None:
+        answers = guard.neighbours(job.prepared, (features, result), ask)
+        agreement = guard.judge(predictor.guard, answers)
     others = zip(job.others, predictor.others, plan.others, strict=True)
     for number, (prepared, other, its) in enumerate(others, 2):
         part = predict(prepared, other, its, progress=functools.partial(_after, progress, done))
         done += its.tiles
         result += (resample_axes(part, result.shape[1:]) - result) / np.float32(number)
     nest(result)
-    return result, judgement
+    return result, judgement, agreement
 
 
 def _after(progress: Callable[[int, int], None], before: int, done: int, total: int) -> None:
-    """Progress of a network after others that have done `before` tiles."""
+    """Progress after others that have done `before` tiles."""
     progress(before + done, total)
 
 
@@ -217,7 +235,7 @@ def segment(
     prepared = job.prepared
     steps = check_steps(settings.postprocess)
     threshold = threshold_of(steps, settings.threshold)
-    predicted, judgement = predict_together(job, predictor, plan, progress=progress)
+    predicted, judgement, agreement = predict_together(job, predictor, plan, progress=progress)
     keep_certain(predicted, steps, settings.threshold)
     labels = np.zeros(prepared.mask.shape, np.uint8)
     kept = np.zeros((len(REGIONS), *labels.shape), np.float32) if probabilities else None
@@ -235,6 +253,7 @@ def segment(
         plan=plan,
         seconds=time.perf_counter() - began,
         judgement=judgement,
+        agreement=agreement,
     )
 
 

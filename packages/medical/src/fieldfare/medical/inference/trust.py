@@ -18,9 +18,15 @@ were they right, and the logarithm of the volume of WT in ml."""
 
 
 def layers_of(config: NetworkConfig) -> tuple[str, ...]:
-    """The network's layers that are looked at: one of the finest, and the deepest."""
+    """The network's layers that are looked at: the one before the head, and a deep one.
+
+    Of the layers of the reversible U-Net the finest and the coarsest of the decoder tell damaged
+    validation cases from clean ones best; blur hardly shows elsewhere.
+    """
     if config.architecture == "reversible_unet":
-        return "stem", f"encoder.{len(config.channels) - 1}"
+        levels = len(config.channels)
+        deep = f"decoder.{levels - 2}" if levels > 2 else f"encoder.{levels - 1}"
+        return "decoder.0", deep
     return "decoder.0", "pyramid"
 
 

@@ -9,6 +9,10 @@ from ..data.naming import MODALITIES
 from ..data.regions import REGIONS
 
 ARCHITECTURES = ("reversible_unet", "resunet_aspp")
+NORMS = ("group", "instance", "evonorm")
+ATTENTIONS = ("none", "se", "eca")
+GROUPS = {"depthwise": 1, "e2gc": 8}
+"""Channels that a branch's filter mixes: e2gc is a constant group size, arXiv 2006.15100."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,9 @@ class NetworkConfig:
         decoder_blocks: of each level on the way up, finest first, one fewer than levels
             (reversible_unet).
         expansion: hidden channels of a mobile inverted bottleneck for each of its input.
-        norm: `group` or `instance`.
-        attention: `none`, `se` or `eca`.
+        norm: one of `NORMS`; `evonorm` is its own activation, inside the branches and in the heads.
+        attention: one of `ATTENTIONS`, inside the branches or on the skips.
+        group_size: channels that the branches' filter mixes; 1 is depthwise (reversible_unet).
         dropout: inside the branches (reversible_unet), after the pyramid (resunet_aspp).
         deep_supervision: with a head at each level of the decoder.
         modality_dropout: trained to do without some of the modalities.
@@ -47,6 +52,7 @@ class NetworkConfig:
     expansion: int = 4
     norm: str = "group"
     attention: str = "none"
+    group_size: int = 1
     dropout: float = 0.0
     deep_supervision: bool = False
     modality_dropout: bool = False
@@ -60,12 +66,24 @@ class NetworkConfig:
             )
         if self.ndim not in (2, 3):
             raise ValueError(f"ndim must be 2 or 3, got {self.ndim}")
+        if self.norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, got {self.norm!r}")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {ATTENTIONS}, got {self.attention!r}")
+        reversible = self.architecture == "reversible_unet"
+        if not reversible and (self.norm == "evonorm" or self.group_size > 1):
+            raise ValueError("norm evonorm and group_size are choices of reversible_unet only")
         if self.encoder and self.ndim != 2:
-            raise ValueError(f"encoder {self.encoder!r}: timm's encoders are 2D, ndim is 3")
+            raise ValueError(f"encoder {self.encoder!r}: timm's are 2D, this network is 3D")
+        if self.encoder and reversible:
+            raise ValueError(f"encoder {self.encoder!r}: reversible_unet has its own")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        return asdict(self)
+        values = asdict(self)
+        if self.group_size == 1:
+            del values["group_size"]  # so that runs begun before there was a choice go on
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One door to any of the networks."""
 
+import torch
+
 from .config import NetworkConfig
 from .resunet_aspp import ResUNetASPP
 from .reversible_unet import ReversibleUNet
@@ -23,3 +25,26 @@ def create_network(config: NetworkConfig, memory: str = "none") -> Network:
     if memory != "none":
         raise ValueError(f"memory={memory!r}: {config.architecture} has no reversible stages")
     return ResUNetASPP(config)
+
+
+def check_sizes(network: Network) -> None:
+    """Of a network of slices: refuse an encoder that takes images of one size only.
+
+    Raises:
+        ValueError: with the encoder's own words.
+    """
+    config = network.config
+    if not config.encoder:
+        return
+    training = network.training
+    try:
+        with torch.inference_mode():
+            for sides in ((2, 3), (4, 4)):
+                size = [network.stride * side for side in sides]
+                network.eval()(torch.zeros(1, len(config.modalities), *size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"encoder {config.encoder}: does not take slices of any size ({error}); choose another"
+        ) from None
+    finally:
+        network.train(training)

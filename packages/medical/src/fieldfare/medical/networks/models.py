@@ -29,4 +29,7 @@ def load_model(name_or_path: str) -> tuple[Network, ModelCard]:
 def describe(config: NetworkConfig) -> str:
     """One phrase on a network."""
     encoder = f" on {config.encoder}" if config.encoder else ""
-    return f"{config.ndim}D {_NAMES[config.architecture]}{encoder} at {config.spacing:g} mm"
+    blocks = [name for name in (config.norm, config.attention) if name in ("evonorm", "eca")]
+    blocks += [f"groups of {config.group_size}"] * (config.group_size > 1)
+    more = f" with {', '.join(blocks)}" if blocks else ""
+    return f"{config.ndim}D {_NAMES[config.architecture]}{encoder}{more} at {config.spacing:g} mm"

@@ -25,9 +25,6 @@ from fieldfare.common.encoders import create_encoder
 
 from .config import NetworkConfig
 
-STRIDES = (2, 4, 8, 16, 32)
-"""Of the encoder's levels in 2D."""
-
 RATES = (2, 4, 6)
 """The bottom of a slice is about 8 pixels wide: the 6, 12, 18 of photographs would look past its
 border."""
@@ -40,11 +37,11 @@ class ResUNetASPP(nn.Module):
 
     Args:
         config: of the architecture `resunet_aspp`. In 2D `channels` are those of the decoder at
-            strides 1, 2, 4, ..., as many as the encoder has levels: 5 is all of it. In 3D they are
-            those of encoder and decoder.
+            strides 1, 2, 4, ...; the encoder is used up to twice the last of them: 5 is all of one
+            that ends at stride 32. In 3D they are those of encoder and decoder.
 
     Raises:
-        ValueError: numbers of levels that do not go together.
+        ValueError: no such encoder, or one without a feature at that last stride.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -59,8 +56,6 @@ class ResUNetASPP(nn.Module):
         else:
             self.encoder = _BlockEncoder(config)
             found = widths[1:]
-        if len(found) != len(widths) - (0 if config.encoder else 1):
-            raise ValueError(f"{config.encoder}: has {len(found)} levels, channels {len(widths)}")
         # Level 0 is the input's own resolution, where timm's encoders have no feature.
         skips = (0 if config.encoder else widths[0], *found[:-1])
         self.pyramid = ASPP(
@@ -90,9 +85,10 @@ class ResUNetASPP(nn.Module):
         *skips, x = self.encoder(image)
         x, maps = self.pyramid(x), []
         for level in reversed(range(len(self.decoder))):
-            x = F.interpolate(x, scale_factor=2, mode=_LINEAR[x.ndim - 2])
+            finer = [side >> level for side in image.shape[2:]]
+            x = F.interpolate(x, finer, mode=_LINEAR[x.ndim - 2])
             if skips[level] is not None:
-                x = torch.cat([x, skips[level]], dim=1)
+                x = torch.cat([x, _fitted(skips[level], finer)], dim=1)
             x = self.decoder[level](self.attention[level](x))
             if level == 0 or (self.training and self.config.deep_supervision):
                 maps.append(self.heads[level](x))
@@ -125,17 +121,34 @@ class ResidualBlock(nn.Module):
 
 
 class _SliceEncoder(nn.Module):
-    """timm's encoder; the first feature, of the input's resolution, is None."""
+    """timm's encoder: features of strides 1, 2, 4, ..., None (of 0 channels) where it has none."""
 
     def __init__(self, name: str, channels: int, levels: int) -> None:
         super().__init__()
-        self.model = create_encoder(name, channels, features=levels)
-        if tuple(self.model.strides) != STRIDES[:levels]:
-            raise ValueError(f"{name}: has strides {self.model.strides}, not {STRIDES[:levels]}")
-        self.channels = tuple(self.model.channels)
+        with torch.random.fork_rng(devices=[]):
+            offered = create_encoder(name, channels).strides
+        wanted = [2 << level for level in range(levels)]
+        if wanted[-1] not in offered:
+            raise ValueError(
+                f"{name}: has features of strides {', '.join(map(str, offered))}; the decoder "
+                f"wants one of stride {wanted[-1]}"
+            )
+        used = sum(stride <= wanted[-1] for stride in offered)
+        self.model = create_encoder(name, channels, features=used)
+        place = {stride: index for index, stride in enumerate(self.model.strides)}
+        self._places = [place.get(stride) for stride in wanted]
+        self.channels = tuple(0 if p is None else self.model.channels[p] for p in self._places)
 
     def forward(self, image: Tensor) -> list[Tensor | None]:
-        return [None, *self.model(image)]
+        features = self.model(image)
+        return [None, *(None if p is None else features[p] for p in self._places)]
+
+
+def _fitted(skip: Tensor, size: list[int]) -> Tensor:
+    """On the decoder's grid, where an encoder pools without padding."""
+    if list(skip.shape[2:]) == size:
+        return skip
+    return F.interpolate(skip, size, mode=_LINEAR[skip.ndim - 2])
 
 
 class _BlockEncoder(nn.Module):

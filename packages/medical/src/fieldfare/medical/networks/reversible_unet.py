@@ -46,6 +46,7 @@ class ReversibleUNet(nn.Module):
                 norm=config.norm,
                 attention=config.attention,
                 dropout=config.dropout,
+                group_size=config.group_size,
             )
 
         def stages(blocks: tuple[int, ...]) -> nn.ModuleList:
@@ -54,9 +55,12 @@ class ReversibleUNet(nn.Module):
 
         def joint(width: int, out: int) -> nn.Module:
             return nn.Sequential(
-                convolution(ndim, width, out, 1, bias=False), normalisation(config.norm, ndim, out)
+                convolution(ndim, width, out, 1, bias=False), normalisation(plain, ndim, out)
             )
 
+        # Between the levels there is no activation, which an EvoNorm would be.
+        evonorm = config.norm == "evonorm"
+        plain = "group" if evonorm else config.norm
         pairs = list(itertools.pairwise(widths))
         self.stem = convolution(ndim, len(config.modalities), widths[0], 3, padding=1)
         self.encoder = stages(config.blocks)
@@ -67,7 +71,7 @@ class ReversibleUNet(nn.Module):
         self.heads = nn.ModuleList(
             nn.Sequential(
                 normalisation(config.norm, ndim, width),
-                nn.SiLU(),
+                nn.Identity() if evonorm else nn.SiLU(),
                 convolution(ndim, width, len(config.regions), 1),
             )
             for width in levels

@@ -34,7 +34,7 @@ Array = NDArray[Any]
 FOOTER = "Not a medical device; for research only."
 VIEWER_FOOTER = " Its viewer is niivue 0.69.0 (BSD 2-Clause)."
 
-_HIDDEN_FACTS = ("case", "model", "trust", "warnings", "notice")
+_HIDDEN_FACTS = ("case", "model", "trust", "guard", "warnings", "notice")
 
 
 def write_report(

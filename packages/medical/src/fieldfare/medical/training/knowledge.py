@@ -26,6 +26,9 @@ from ..inference.trust import QUALITY, SIGNS, Observer, layers_of, signs_of
 from ..volumes.images import to_canonical
 from ..volumes.resampling import resample_axes
 
+RIGHT = 0.5
+"""Dice from which a clean case is at home: a warning of one answered wrongly is no false alarm."""
+
 FARTHER, WORSE = 1.1, 0.05
 """The alarm begins this much farther, and at an expected Dice this much lower, than of the most
 extreme clean case: there are few of them."""
@@ -97,6 +100,7 @@ def learn_knowledge(
     group: str,
     seed: int = 0,
     damages: int = 3,
+    right: float = RIGHT,
     tell: Callable[[], None] = lambda: None,
 ) -> Knowledge:
     """What a network knows.
@@ -105,6 +109,7 @@ def learn_knowledge(
         training: of the kind it was trained on, 32 or more; none is kept.
         validation: not trained on; each counts once as it is, and `damages` times damaged.
         group: what the training cases are called.
+        right: Dice of the whole tumour from which a clean validation case is at home.
         tell: called after each prediction.
 
     Raises:
@@ -127,7 +132,9 @@ def learn_knowledge(
         judged.stacked(),
         np.concatenate(judged.signs),
         np.array(judged.quality),
-        np.array(judged.home),
+        np.array(
+            [one and score >= right for one, score in zip(judged.home, judged.quality, strict=True)]
+        ),
     )
     knowledge = learn(
         layers_of(predictor.config),

@@ -21,7 +21,7 @@ from ..data.regions import REGIONS
 from ..data.table import LabelledCase
 from ..evaluation.metrics import dice
 from ..networks.config import NetworkConfig
-from ..networks.create import create_network
+from ..networks.create import check_sizes, create_network
 from ..phantoms.anatomy import load_atlas
 from ..phantoms.generate import PHANTOMS
 from .losses import deep_supervision, truth_maps
@@ -172,8 +172,10 @@ def train(
     torch.manual_seed(settings.seed)
     try:
         network = create_network(config, memory=memory)
+        check_sizes(network)
     except ValueError as error:
-        raise InputError(f"--memory {memory}: {error}") from None
+        about = "the network cannot be built" if memory == "none" else f"--memory {memory}"
+        raise InputError(f"{about}: {error}") from None
     stride = network.stride
     if config.deep_supervision and any(side % stride for side in data.size):
         # Else the coarse maps reach beyond the patch, and their truth would be stretched.
