@@ -2,11 +2,13 @@
 """Is what a building model says of its own answers true? Expected beside real IoU, and warnings.
 
     python benchmarks/remote_sensing/buildings_trust.py --data "$FIELDFARE_DATA" [--model NAME] \\
-        [--every 5] [--csv trust.csv]
+        [--most 4] [--csv trust.csv] [--files --every 5]
 
 Tiles of 256 pixels (128 in small scenes) of labelled places, as they are and spoilt in known ways:
-real building IoU, the expected one, and whether there is a warning; the rank correlation of the two
-over all of them. Then whole files of imagery that the model has never seen the like of
+real building IoU, the expected one, and whether there is a warning (of the tile, or of the colours
+of the place it is from); the rank correlation of the two over all of them; and of how many spoilt
+tiles there is a warning, or none is needed (IoU at most LOSS below the place's mean as it is).
+--files: whole files of imagery that the model has never seen the like of
 (Massachusetts at 1 m, NAIP at 0.6 m), each of which should be warned of, and the validation scene,
 which should not.
 """
@@ -30,6 +32,8 @@ from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.remote_sensing.buildings.data.table import read_scene
 from fieldfare.remote_sensing.buildings.evaluation.metrics import confusion
 from fieldfare.remote_sensing.buildings.inference import run as inference
+from fieldfare.remote_sensing.buildings.inference.colours import LEAST
+from fieldfare.remote_sensing.buildings.inference.colours import SIDE as SIDE_OF_SQUARE
 from fieldfare.remote_sensing.buildings.inference.predict import Predictor
 from fieldfare.remote_sensing.buildings.inference.run import InferSettings
 from fieldfare.remote_sensing.buildings.inference.trust import BLOCK, Familiarity, Look
@@ -44,7 +48,11 @@ PLACES = {
     "Kampala B": f"{KAMPALA}/scene_B_z20",
 }
 HOME = "Nairobi A (validation)"
+CLEAN = "as it is"
 SIDE = 256
+LOSS = 0.1
+"""Of IoU: an answer that loses no more is right."""
+
 LEAST_BUILDING = 0.05
 """Share of a tile that is building in truth or prediction, for its IoU to mean something."""
 
@@ -61,7 +69,7 @@ def tiles_of(data: Path, stem: str, gsd: float) -> Iterator[tuple[str, list[Any]
         labels = image.parent / "labels.geojson"
     scene, _ = read_scene(image, labels, bands=3)
     tiles = scene_tiles(scene, gsd)
-    yield "as it is", tiles
+    yield CLEAN, tiles
     for name, change in CORRUPTIONS.items():
         yield name, [(change(picture), *rest) for picture, *rest in tiles]
     for factor in SIZES:
@@ -93,6 +101,14 @@ def judged_tiles(
             iou = confusion(mask, truth, known).building_iou
             found.append((iou, knowledge.judge(rows, groups)))
     return found
+
+
+def colour_doubts_of(predictor: Predictor, tiles: list[Any]) -> list[str]:
+    """On the colours of a whole place; none where it is too small to tell."""
+    pixels = np.concatenate([image[known] for image, _, known in tiles]) / np.float32(255)
+    if predictor.colours is None or len(pixels) < LEAST * SIDE_OF_SQUARE**2:
+        return []
+    return predictor.colours.doubts(pixels)
 
 
 def judged_file(path: Path, settings: InferSettings, predictor: Predictor) -> Judgement | None:
@@ -134,6 +150,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--most", type=int, default=8, help="Tiles of each place and way.")
     parser.add_argument("--every", type=int, default=1, help="Take each n-th NAIP tile.")
+    parser.add_argument("--files", action="store_true", help="Also judge whole files.")
     parser.add_argument("--csv", type=Path, help="Write every tile to this file.")
     options = parser.parse_args()
     set_threads()
@@ -145,11 +162,14 @@ def main() -> None:
     every: list[dict[str, Any]] = []
     shown = []
     for place, stem in PLACES.items():
+        home = 0.0
         for way, tiles in tiles_of(options.data, stem, predictor.config.gsd):
             found = judged_tiles(predictor, tiles, options.most)
             if not found:
                 continue
             ious, judgements = zip(*found, strict=True)
+            home = float(np.mean(ious)) if way == CLEAN else home
+            doubts = colour_doubts_of(predictor, tiles)
             shown.append(
                 {
                     "place": place,
@@ -158,10 +178,18 @@ def main() -> None:
                     "iou": float(np.mean(ious)),
                     "expected": float(np.mean([j.expected for j in judgements])),
                     "warned": sum(j.alarm for j in judgements),
+                    "doubts": "; ".join(doubt.partition(":")[0] for doubt in doubts),
                 }
             )
             every += [
-                {"place": place, "way": way, "iou": iou, "expected": j.expected, "warned": j.alarm}
+                {
+                    "place": place,
+                    "way": way,
+                    "iou": iou,
+                    "expected": j.expected,
+                    "warned": j.alarm or bool(doubts),
+                    "right": iou >= home - LOSS,
+                }
                 for iou, j in found
             ]
     print(table(shown))
@@ -169,6 +197,18 @@ def main() -> None:
     means = [[row[name] for row in shown] for name in ("iou", "expected")]
     print(f"rank correlation over {len(every)} tiles: {spearmanr(*tiles).statistic:.3f}")
     print(f"rank correlation over {len(shown)} places and ways: {spearmanr(*means).statistic:.3f}")
+    spoilt = [row for row in every if row["way"] != CLEAN]
+    whole = [row for row in every if row["way"] == CLEAN]
+    either = sum(row["warned"] or row["right"] for row in spoilt)
+    print(f"{either} of {len(spoilt)} spoilt tiles warned of or right ({either / len(spoilt):.1%})")
+    print(f"{sum(row['warned'] for row in whole)} of {len(whole)} tiles as they are warned of")
+    if options.csv:
+        with atomic_path(options.csv) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(every[0]))
+            writer.writeheader()
+            writer.writerows(every)
+    if not options.files:
+        return
     naip = [*options.data.glob("sr/train/*.tif"), *options.data.glob("sr/test/hr/santa*.tif")]
     files = {
         "Massachusetts, 1 m": sorted(
@@ -182,11 +222,6 @@ def main() -> None:
         warned = sum(j is not None and j.alarm for j in judgements)
         print(f"{name}: {warned} of {len(paths)} warned of")
     print(f"looking costs {cost(predictor):.1%} of a tile's time")
-    if options.csv:
-        with atomic_path(options.csv) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(every[0]))
-            writer.writeheader()
-            writer.writerows(every)
 
 
 def settings_for(path: Path, settings: InferSettings) -> InferSettings:

@@ -20,12 +20,12 @@ import numpy as np
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.trust.knowledge import PART, Knowledge, Samples, learn
 from fieldfare.common.weights import load_model_file, locate, save_with_page
+from fieldfare.remote_sensing.rasters.tiles import read_tiles
 from fieldfare.remote_sensing.super_resolution.data.degradations import (
     Degradation,
     DegradationRange,
     degrade,
 )
-from fieldfare.remote_sensing.super_resolution.data.pairs import read_tiles
 from fieldfare.remote_sensing.super_resolution.evaluation import compare, metrics
 from fieldfare.remote_sensing.super_resolution.inference import looks, restore
 from fieldfare.remote_sensing.super_resolution.inference.familiarity import (

@@ -3,7 +3,7 @@
 
     python benchmarks/remote_sensing/release_buildings.py run/model.safetensors NAME \\
         --data "$FIELDFARE_DATA" --table train.csv --training "what was run, where, for how long" \\
-        [--beside "Kampala model=unetplusplus_lite0_kampala"]
+        [--beside "present default=unetplusplus_lite0_drone"]
 
 Beside the model stand: calling every pixel building, Otsu's threshold on the brightness of the
 scene, and the models of `--beside`. The places of the table tell what the model knows; those of the
@@ -20,10 +20,10 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 from skimage.filters import threshold_otsu
+from torch import Tensor
 
 from fieldfare.common import console
 from fieldfare.common.runtime import set_threads
-from fieldfare.common.trust.knowledge import PART, Knowledge
 from fieldfare.common.weights import (
     Metric,
     halved,
@@ -41,7 +41,7 @@ from fieldfare.remote_sensing.buildings.inference.run import InferSettings
 from fieldfare.remote_sensing.buildings.networks.building_network import NetworkConfig, depths_of
 from fieldfare.remote_sensing.buildings.networks.models import load_model
 from fieldfare.remote_sensing.buildings.options import EvalOptions
-from fieldfare.remote_sensing.buildings.training.knowledge import learn_knowledge
+from fieldfare.remote_sensing.buildings.training.knowledge import learn_parts
 
 KAMPALA, MORE = "buildings/kampala_oam", "buildings_more/test"
 AREAS = {
@@ -96,7 +96,7 @@ def baselines(scene: Path, labels: Path, window: tuple[int, int, int, int] | Non
     }
 
 
-def knowledge_by(listing: Path, model: Path) -> Knowledge:
+def known_by(listing: Path, model: Path) -> dict[str, dict[str, Tensor]]:
     """What a model knows, by the table that it was trained on."""
     network, _ = load_model(str(model))
     scenes, _ = read_table(listing, bands=3)
@@ -105,10 +105,8 @@ def knowledge_by(listing: Path, model: Path) -> Knowledge:
         areas = places[scene.split].setdefault(scene.area, [])
         if scene.identity not in [other.identity for other in areas]:
             areas.append(scene)
-    found = learn_knowledge(
-        network.eval(), places["train"], places["val"], set(places["val"]), told=print
-    )
-    if found is None:
+    found = learn_parts(network.eval(), places["train"], places["val"], told=print)
+    if not found:
         raise SystemExit(f"{listing}: too small to learn where the model is at home")
     return found
 
@@ -127,9 +125,7 @@ def main() -> None:
     kept = halved(tensors)
     target = Path(weights.__file__).parent / f"{options.name}.safetensors"
     save_model_file(target, kept, card)  # what is measured is what is shipped
-    knowledge = knowledge_by(options.table, target)
-    print(knowledge.summary())
-    parts = {PART: knowledge.to_tensors()}
+    parts = known_by(options.table, target)
     save_model_file(target, kept, card, parts)
     metrics: list[Metric] = []
     shown: list[dict[str, Any]] = []

@@ -19,7 +19,7 @@ import numpy as np
 
 from fieldfare.common.runtime import set_threads
 from fieldfare.remote_sensing.rasters.pictures import save_sheet
-from fieldfare.remote_sensing.super_resolution.data.pairs import read_tiles
+from fieldfare.remote_sensing.rasters.tiles import read_tiles
 from fieldfare.remote_sensing.super_resolution.data.reduction import reduce_bicubic
 from fieldfare.remote_sensing.super_resolution.evaluation import compare
 from fieldfare.remote_sensing.super_resolution.inference import restore

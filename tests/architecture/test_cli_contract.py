@@ -31,6 +31,7 @@ CHOICES = {
     "--precision": ["auto", "fp32", "bf16"],
     "--engine": ["local", "ray"],
 }
+NO_INFER = {"wl-channel", "fieldfare"}
 # Of every `infer`: one input or many, on this machine or on several.
 ONE_DOOR = {"--engine", "--workers", "--gpus-per-worker", "--retries", "--resume"}
 ONE_DOOR |= {"--output", "--overwrite", "--dry-run", "--quiet", "--json", "--device"}
@@ -90,7 +91,7 @@ def test_help_names_every_verb_and_loads_nothing_heavy(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_verbs_are_the_common_ones(command: str) -> None:
     own = {"wl-channel": {"gen", "info"}, "net-traffic": {"flows", "pretrain"}}
-    own |= {"med-seg": {"relabel", "phantom"}, "rs-buildings": {"adapt"}}
+    own |= {"med-seg": {"relabel", "phantom"}, "rs-buildings": {"adapt"}, "fieldfare": {"front"}}
     assert set(group(command).commands) <= VERBS | own.get(command, set())
 
 
@@ -127,7 +128,7 @@ def test_shared_options_have_their_agreed_form() -> None:
     assert not bad
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "wl-channel"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in NO_INFER])
 def test_every_infer_takes_many_inputs_in_the_same_way(command: str) -> None:
     verb = group(command).commands["infer"]
     names = {name for option in verb.params for name in option.opts}

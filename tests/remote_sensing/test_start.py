@@ -48,6 +48,12 @@ def test_super_resolution_needs_torch_alone(rgb, tmp_path, more):
     }
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--model", "dark-channel"]], ids=str)
+def test_dehazing_needs_torch_alone(rgb, tmp_path, more):
+    given = ["dehazing", "infer", rgb, "-o", tmp_path / "o.tif", *more]
+    assert loaded(*given) == {"torch"}
+
+
 def test_buildings_need_pandas_too_to_write_a_table_of_footprints(scene, tmp_path):
     part = ["--window", "0,0,32,32"]
     target = tmp_path / "o.gpkg"
@@ -63,3 +69,12 @@ def test_a_dry_run_of_buildings_needs_torch_alone(scene, tmp_path):
 def test_finished_masks_are_compared_without_torch(tmp_path):
     mask = write_raster(tmp_path / "m.tif", np.eye(64, dtype=np.uint8)[None])
     assert loaded("buildings", "eval", mask, "--prediction", mask) == {"pandas"}
+
+
+def test_detection_needs_pandas_too_to_write_a_table_and_torch_alone_for_coco(scene, tmp_path):
+    part = ["--window", "0,0,32,32", "--tile", 64, "--overlap", 0]
+    table, coco = tmp_path / "o.gpkg", tmp_path / "o.json"
+    assert loaded("detection", "infer", scene, "-o", table, *part) == {"torch", "pandas"}
+    assert loaded("detection", "infer", scene, "-o", coco, *part) == {"torch"}
+    assert table.exists()
+    assert coco.exists()

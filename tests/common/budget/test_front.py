@@ -16,7 +16,7 @@ from fieldfare.common.errors import InputError, RunError
 
 FOUND = Variants(
     "counting",
-    "sheep",
+    "a sheep",
     "share that was counted",
     "a shepherd",
     (

@@ -181,6 +181,37 @@ def test_training_gives_a_model_that_infer_takes(town, tmp_path):
     assert tuned.exit_code == 0, tuned.output
 
 
+def test_pem_is_trained_and_outlines_a_scene(town, tmp_path):
+    table = write_table(tmp_path / "t.csv", row(town, "train"))
+    run = tmp_path / "run"
+    options = ["--architecture", "pem", "--encoder", TINY["encoder"], "--encoder-weights", "none"]
+    options += ["--patch", 128, "--steps", 2]
+    alone = call("train", table, "-o", run, "--batch", 1, *options)
+    assert alone.exit_code == 2
+    assert "pem needs two patches" in alone.stderr
+    assert not run.exists()
+    result = call("train", table, "-o", run, "--batch", 2, *options)
+    assert result.exit_code == 0, result.output
+    assert read_card(run / "model.safetensors").config["architecture"] == "pem"
+    target = tmp_path / "o.parquet"
+    found = call("infer", town.image, "-o", target, "--model", run / "model.safetensors", "--json")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["trust"] is None
+    assert target.exists()
+    onnx = call("export", "--model", run / "model.safetensors", "-o", tmp_path / "a.onnx")
+    assert onnx.exit_code == 2
+    assert "no ONNX form" in onnx.stderr
+
+
+def test_encoders_that_no_decoder_can_use_are_refused(town, tmp_path):
+    table = write_table(tmp_path / "t.csv", row(town, "train"))
+    options = ["--encoder", "slab_deit_tiny", "--encoder-weights", "none"]
+    found = call("train", table, "-o", tmp_path / "run", *options)
+    assert found.exit_code == 2
+    assert "slab_deit_tiny has no features at stride" in found.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_scene_and_a_few_labels_teach_a_model(town, tmp_path, model):
     run = tmp_path / "run"
     options = ["--init", model, "--steps", 2, "--batch", 2]
@@ -265,6 +296,18 @@ def test_bench_lists_every_depth(model):
     result = call("bench", "--model", model, "--tile", 64, "--repeats", 2, "--json")
     assert result.exit_code == 0, result.output
     assert [r["depth"] for r in json.loads(result.stdout)["depths"]] == ["L1", "L2", "L3", "L4"]
+
+
+def test_bench_lists_an_encoder_of_each_family(monkeypatch):
+    from fieldfare.remote_sensing.buildings.commands import encoders
+
+    small = {"MobileNetV3": TINY["encoder"], "ConvNeXt": "convnext_atto"}
+    monkeypatch.setattr(encoders, "FAMILIES", small)
+    result = call("bench", "--encoders", "--tile", 64, "--repeats", 2, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["encoders"]
+    assert {r["family"]: r["encoder"] for r in rows} == small
+    assert all(r["parameters"] > 0 and r["gmacs"] > 0 and r["median_s"] > 0 for r in rows)
 
 
 def test_models_lists_packaged_models_with_their_depths():

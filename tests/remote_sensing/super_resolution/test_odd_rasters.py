@@ -14,10 +14,8 @@ from click.testing import CliRunner, Result
 from rasterio.enums import ColorInterp
 from sample_rasters import smooth, write_raster
 
-from fieldfare.common.errors import RunError
 from fieldfare.remote_sensing.super_resolution.cli import main
 from fieldfare.remote_sensing.super_resolution.data.reduction import reduce_bicubic
-from fieldfare.remote_sensing.super_resolution.inference.restore import finite
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -100,7 +98,7 @@ def test_resume_notices_that_the_archive_of_zipped_scene_changed(tmp_path, monke
     pack()
     inside = f"/vsizip/{archive}/folder/scene.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_geotiff", stop)
+        patch.setattr(run, "write_scene", stop)
         assert call(inside, tmp_path / "out.tif").exit_code != 0
     write_raster(scene, smooth(1, 300, 20, 99, 199).astype(np.uint8))
     pack()
@@ -135,11 +133,6 @@ def test_outputs_that_cannot_be_are_refused(tmp_path, output, options, message):
     given = [tmp_path / word if "." in word else word for word in options]
     result = call(tmp_path / "in.vrt", tmp_path / output, *given)
     assert (result.exit_code, message in result.stderr) == (2, True)
-
-
-def test_no_number_from_a_network_is_an_error():
-    with pytest.raises(RunError, match="no numbers"):
-        finite(np.array([1, np.nan]))
 
 
 def test_a_disk_that_is_too_small_is_told_before_work(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from fieldfare.remote_sensing.buildings.data.labels import (
     edges,
     read_labels,
 )
-from fieldfare.remote_sensing.buildings.data.vectors import read_polygons
+from fieldfare.remote_sensing.vectors.reading import read_polygons
 
 
 def labels_of(*boxes):

@@ -9,14 +9,14 @@ from sample_rasters import write_raster
 from sample_scenes import draw_boxes, mark_alpha, write_town
 
 from fieldfare.common.errors import InputError
-from fieldfare.remote_sensing.buildings.data import scenes
-from fieldfare.remote_sensing.buildings.data.scenes import (
+from fieldfare.remote_sensing.rasters.reading import Scene
+from fieldfare.remote_sensing.scenes import ground
+from fieldfare.remote_sensing.scenes.ground import (
     TOLERANCE,
     ground_size,
     open_at,
     value_range,
 )
-from fieldfare.remote_sensing.rasters.reading import Scene
 
 
 def size_of(path):
@@ -176,8 +176,8 @@ def test_a_large_scene_is_sampled_all_over(tmp_path, shape):
 )
 def test_few_blocks_are_read_whatever_the_shape(tmp_path, monkeypatch, shape):
     """Blocks of 2 pixels, at most 16 of them, none twice, spread over both axes."""
-    monkeypatch.setattr(scenes, "SAMPLED_BLOCKS", 16)
-    monkeypatch.setattr(scenes, "SIDE", 2)
+    monkeypatch.setattr(ground, "SAMPLED_BLOCKS", 16)
+    monkeypatch.setattr(ground, "SIDE", 2)
     values = np.zeros((1, 2 * shape[0], 2 * shape[1]), np.uint16)
     image = write_raster(tmp_path / "thin.tif", values)
     read, places = Scene.read, []

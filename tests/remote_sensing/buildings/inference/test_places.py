@@ -20,13 +20,13 @@ from sample_rasters import write_raster
 from fieldfare.common.errors import InputError
 from fieldfare.common.windows import plan
 from fieldfare.remote_sensing.buildings.cli import main
-from fieldfare.remote_sensing.buildings.data.dateline import joined, near, parted
 from fieldfare.remote_sensing.buildings.inference.run import InferSettings, Targets, infer
 from fieldfare.remote_sensing.buildings.networks.building_network import NetworkConfig
 from fieldfare.remote_sensing.rasters.extent import held_by
 from fieldfare.remote_sensing.rasters.reading import Scene
+from fieldfare.remote_sensing.vectors.dateline import joined, near, parted
 
-MODEL = "unetplusplus_lite0_kampala"
+MODEL = "unetplusplus_lite0_drone"
 HOUSES = [(20, 30, 60, 80), (120, 110, 50, 50), (160, 170, 40, 30)]  # the last one is cut off
 METRES = 0.15**2 * sum(h * w for _, _, h, w in HOUSES)
 LOCAL = 'LOCAL_CS["site grid",UNIT["metre",1]]'
@@ -37,7 +37,7 @@ class BrightRoofs:
 
     config = NetworkConfig(architecture="lraspp", outputs=("building",), gsd=0.3)
     batch = 2
-    knowledge = None
+    knowledge = colours = guard = None
 
     def __call__(self, tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return (tiles.mean(axis=1, keepdims=True) > 0.5).astype(np.float32)

@@ -42,7 +42,7 @@ class BrightRoofs:
 
     config = NetworkConfig(architecture="lraspp", outputs=("building",), gsd=GSD)
     batch = 3
-    knowledge = None
+    knowledge = colours = guard = None
 
     def __init__(self) -> None:
         self.tiles = 0
@@ -230,20 +230,15 @@ def test_too_few_bands_are_refused(tmp_path, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "share"), [("unetplusplus_lite0_kampala", 0.01), (DEFAULT_MODEL, 0.012)]
-)
-def test_shifting_the_tile_grid_changes_little_of_the_packaged_models_mask(
-    model, share, tmp_path, data
-):
+def test_shifting_the_tile_grid_changes_little_of_the_packaged_models_mask(tmp_path, data):
     scene = data / "buildings" / "kampala_oam" / "scene_A_z20.tif"
-    settings = InferSettings(model, precision="fp32", device="cpu")
+    settings = InferSettings(DEFAULT_MODEL, precision="fp32", device="cpu")
     predictor, masks = settings.predictor(), []
     for number, origin in enumerate([(0, 0), (37, 101), (200, 300)]):
         targets = Targets(tmp_path / f"{number}.gpkg", mask=tmp_path / f"{number}.tif")
         infer(scene, targets, replace(settings, origin=origin), predictor)
         with rasterio.open(targets.mask) as source:
             masks.append(source.read(1))
-    # Where the model hesitates, what else a tile shows decides; the default hesitates more here.
+    # Where the model hesitates, what else a tile shows decides.
     for one, other in itertools.combinations(masks, 2):
-        assert (one != other).mean() < share
+        assert (one != other).mean() < 0.012

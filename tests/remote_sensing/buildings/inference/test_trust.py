@@ -66,6 +66,22 @@ def model(tmp_path_factory):
     return path
 
 
+def test_a_model_file_gets_knowledge_colours_and_guard(tmp_path, monkeypatch):
+    monkeypatch.setattr(knowing, "LEAST_SQUARES", 4)
+    folder = tmp_path
+    rows = [row(town_of(folder, seed), "train") for seed in (0, 1)]
+    rows.append(row(town_of(folder, 2), "val"))
+    one, other, held_out = scenes_of(folder, *rows)
+    torch.manual_seed(0)
+    network = BuildingNetwork(CONFIG).eval()
+    told = []
+    places = {"one": [one], "other": [other]}
+    found = knowing.learn_parts(network, places, {"third": [held_out]}, told=told.append)
+    assert sorted(found) == ["colours", "guard", "trust"]
+    assert "knows one, other" in told[-1]
+    assert knowing.learn_parts(network, places, {}) == {}
+
+
 def test_features_of_blocks_are_those_of_each_block_alone():
     maps = torch.randn(2, 5, 64, 64, generator=torch.Generator().manual_seed(0)) * 3 + 1
     found = pooled_blocks(maps, 4)

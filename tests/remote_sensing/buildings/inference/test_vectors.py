@@ -14,11 +14,11 @@ from fieldfare.common.errors import InputError
 from fieldfare.remote_sensing.buildings.inference.vectors import (
     clean,
     fill_holes,
-    metric_crs,
     overlapping,
     part_overlaps,
 )
 from fieldfare.remote_sensing.buildings.inference.writing import write_footprints
+from fieldfare.remote_sensing.vectors.projecting import metric_crs
 
 FRAME = gpd.GeoDataFrame(
     {"id": [1, 2], "confidence": [0.9, 0.5]},

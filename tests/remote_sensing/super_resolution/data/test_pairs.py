@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-import rasterio
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw
-from fieldfare.remote_sensing.super_resolution.data.pairs import PairDataset, read_tiles
+from fieldfare.remote_sensing.super_resolution.data.pairs import PairDataset
 from fieldfare.remote_sensing.super_resolution.data.reduction import reduce_bicubic
 
 SCALE, PATCH, TIMES = 4, 6, 100
@@ -117,40 +116,3 @@ def test_reduction_of_uint8_is_within_one_grey_level_of_matlab_inside(reference)
 def test_a_size_that_is_no_multiple_is_refused():
     with pytest.raises(ValueError, match="10 x 12 is not a multiple of 4"):
         reduce_bicubic(np.zeros((10, 12, 3), np.uint8), 4)
-
-
-def write_tile(path, bands=3, dtype="uint8"):
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=8,
-        height=4,
-        count=bands,
-        dtype=dtype,
-        crs="EPSG:32610",
-        transform=rasterio.Affine.scale(2),
-    ) as target:
-        for band in range(1, bands + 1):
-            target.write(np.full((4, 8), band, dtype), band)
-
-
-def test_tiles_come_in_order_of_name_and_without_further_bands(tmp_path):
-    write_tile(tmp_path / "b.tif", bands=4)
-    write_tile(tmp_path / "a.TIFF")
-    (tmp_path / "notes.txt").write_text("no tile")
-    tiles = read_tiles(tmp_path, 3)
-    assert [tile.shape for tile in tiles] == [(4, 8, 3)] * 2
-    assert tiles[1][0, 0].tolist() == [1, 2, 3]
-
-
-@pytest.mark.parametrize(("bands", "dtype"), [(2, "uint8"), (3, "uint16")])
-def test_unfit_tiles_are_refused(tmp_path, bands, dtype):
-    write_tile(tmp_path / "a.tif", bands, dtype)
-    with pytest.raises(InputError, match=f"this has {bands} of {dtype}"):
-        read_tiles(tmp_path, 3)
-
-
-def test_a_folder_without_tiles_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no \.tif"):
-        read_tiles(tmp_path, 3)

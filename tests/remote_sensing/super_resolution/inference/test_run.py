@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sample_rasters import smooth, write_raster
 
 from fieldfare.remote_sensing.super_resolution.inference import run as inference
-from fieldfare.remote_sensing.super_resolution.inference.restore import BicubicRestorer, band_groups
+from fieldfare.remote_sensing.super_resolution.inference.restore import BicubicRestorer
 from fieldfare.remote_sensing.super_resolution.inference.run import InferSettings, infer
 
 BICUBIC = InferSettings("bicubic", tile=16, overlap=4)
@@ -250,10 +250,3 @@ def test_a_scene_of_only_nodata_gives_only_nodata(tmp_path, dtype, value, nodata
     assert result.shape == (2, 36, 28)
     assert np.array_equal(result, np.full_like(result, written), equal_nan=dtype == "float32")
     assert np.array_equal(profile["nodata"], written, equal_nan=True)
-
-
-def test_groups_of_bands_repeat_the_last():
-    assert band_groups(4, 3) == [[0, 1, 2], [3, 3, 3]]
-    assert band_groups(5, 3) == [[0, 1, 2], [3, 4, 4]]
-    assert band_groups(1, 3) == [[0, 0, 0]]
-    assert band_groups(2, 1) == [[0], [1]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that rs-sr and rs-buildings share; nothing heavy is imported here."""
+"""Options that the commands for rasters share; nothing heavy is imported here."""
 
 from dataclasses import dataclass
 

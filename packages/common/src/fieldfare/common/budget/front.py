@@ -49,7 +49,7 @@ def draw(found: Variants, target: Path) -> None:
         )
     axes.set_xscale("log")
     axes.margins(x=0.15, y=0.1)
-    axes.set_xlabel(f"seconds a {found.unit}\n{found.machine}")
+    axes.set_xlabel(f"seconds for {found.unit}\n{found.machine}")
     axes.set_ylabel(found.metric)
     axes.set_title(found.task)
     axes.grid(alpha=0.3)

@@ -80,5 +80,5 @@ def _text(found: Variants, rows: list[dict[str, Any]]) -> str:
         }
         for row in rows
     ]
-    lines = [f"{found.task}: {found.metric}; a {found.unit} on {found.machine}"]
+    lines = [f"{found.task}: {found.metric}; cost of {found.unit}, {found.machine}"]
     return "\n".join([*lines, console.table(shown)])

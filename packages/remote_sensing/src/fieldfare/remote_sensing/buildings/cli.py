@@ -90,10 +90,13 @@ def models(options: JsonOptions) -> None:
 @main.command()
 @console.options(BenchOptions)
 def bench(options: BenchOptions) -> None:
-    """Cost and speed of one tile at each depth."""
-    from .commands import models as work
+    """Cost and speed of one tile at each depth, or on the encoder of each family."""
+    if options.encoders:
+        from .commands.encoders import bench_encoders as work
+    else:
+        from .commands.models import bench as work
 
-    work.bench(options)
+    work(options)
 
 
 @main.command()

@@ -13,7 +13,7 @@ from .. import options as rasters
 
 DEFAULT_MODEL = "unetplusplus_lite0_drone"
 
-ARCHITECTURES = ("unetplusplus", "unet", "lraspp")
+ARCHITECTURES = ("unetplusplus", "unet", "lraspp", "pem")
 DEPTH = click.IntRange(1, 4)
 FORMATS = ("gpkg", "parquet", "geojson")
 METHODS = ("finetune", "distillation", "mutual")
@@ -59,7 +59,7 @@ class SceneOptions(rasters.WindowOptions, TileOptions, shared.PrecisionOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(rasters.InferOptions, SceneOptions, shared.TrustOptions):
+class InferOptions(rasters.InferOptions, SceneOptions, shared.GuardOptions, shared.BudgetOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
@@ -209,6 +209,9 @@ class BenchOptions(shared.BenchOptions, shared.PrecisionOptions, TileOptions):
     """Of `bench`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
+    encoders: bool = console.option(
+        is_flag=True, help="Instead of a model, U-Net++ on an encoder of each family."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

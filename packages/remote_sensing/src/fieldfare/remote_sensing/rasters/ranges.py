@@ -53,6 +53,36 @@ def spread_of(scene: Scene) -> Spread:
     return Spread(ValueRange(low, high), _bulk(low, high, np.concatenate(found)))
 
 
+def choose_range(
+    scene: Scene, text: str | None, *, from_zero: bool = False
+) -> tuple[ValueRange, bool]:
+    """The values a model sees as 0 and 1, and whether some of the scene lie outside.
+
+    A scene without valid pixels has 0:1.
+
+    Args:
+        text: `LOW:HIGH`; `auto`, which is `Spread.bulk`; or None for the preset of the sample type:
+            0:255 for uint8, 0:1 for float32 within it, else auto.
+        from_zero: auto starts at 0 where no value is below, for models to which darkness matters.
+
+    Raises:
+        InputError: infinite values.
+    """
+    spread = spread_of(scene)
+    found, wanted = spread.extremes, spread.bulk
+    if found is None:
+        return wanted, False
+    if text not in (None, "auto"):
+        wanted = ValueRange.parse(str(text))
+    elif text is None and scene.dtype == np.uint8:
+        wanted = ValueRange(0, 255)
+    elif text is None and scene.dtype.kind == "f" and found.low >= 0 and found.high <= 1:
+        wanted = ValueRange(0, 1)
+    elif from_zero and found.low >= 0:
+        wanted = ValueRange(0, wanted.high if wanted.high > 0 else 1)
+    return wanted, found.low < wanted.low or found.high > wanted.high
+
+
 def _bulk(low: float, high: float, values: np.ndarray) -> ValueRange:
     first, last = (float(value) for value in np.percentile(values, PERCENTILES))
     reach = TAIL * (last - first)

@@ -18,9 +18,9 @@ from rasterio.vrt import WarpedVRT
 
 from fieldfare.common.errors import InputError
 
-from ...rasters.georeference import Georeference, georeference_of
-from ...rasters.opening import open_raster
-from ...rasters.reading import Scene, ValueRange
+from ..rasters.georeference import Georeference, georeference_of
+from ..rasters.opening import open_raster
+from ..rasters.reading import Scene, ValueRange
 
 TOLERANCE = 0.03
 """A pixel size this close to the model's, as a share of it, is taken as equal."""

@@ -12,11 +12,11 @@ from pyproj import CRS
 from rasterio import Affine
 from rasterio.enums import Resampling
 
-from ...rasters.georeference import georeference_of
-from ...rasters.pictures import save_sheet, to_rgb
-from ...rasters.reading import Scene
-from ..data.dateline import near
-from ..data.scenes import placed, value_range
+from ..rasters.georeference import georeference_of
+from ..rasters.pictures import save_sheet, to_rgb
+from ..rasters.reading import Scene
+from ..vectors.dateline import near
+from .ground import placed, value_range
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -27,11 +27,18 @@ SIDE = 900
 COLOUR = (255, 214, 0)
 
 
-def draw_outlines(scene: Path, frame: "gpd.GeoDataFrame", target: Path, values: str | None) -> None:
-    """Write a scene beside itself with the outlines of footprints.
+def draw_outlines(
+    scene: Path, frame: "gpd.GeoDataFrame", target: Path, values: str | None, *, noun: str
+) -> None:
+    """Write a scene beside itself with the outlines of what was found.
 
-    A scene of more than 4 times SIDE is shown by the part of that size that holds most footprints,
-    so that single houses can be seen.
+    A scene of more than 4 times SIDE is shown by the part of that size that holds most of them, so
+    that single ones can be seen.
+
+    Args:
+        frame: polygons.
+        values: `LOW:HIGH`, see `ground.value_range`.
+        noun: what they are, for the title.
     """
     with Scene(scene) as source:
         dataset = source.dataset
@@ -53,7 +60,7 @@ def draw_outlines(scene: Path, frame: "gpd.GeoDataFrame", target: Path, values: 
     shown = pixels[shapely.intersects(pixels, here)]
     shifted = shapely.transform(shown, lambda xy: (xy - (left, top)) * shrink)
     drawn = outlined(plain, shifted, COLOUR)
-    save_sheet(target, [[plain, drawn]], ["scene", f"{len(shown)} buildings"])
+    save_sheet(target, [[plain, drawn]], ["scene", f"{len(shown)} {noun}"])
 
 
 def to_pixels(frame: "gpd.GeoDataFrame", crs: object, transform: Affine) -> np.ndarray:
@@ -79,7 +86,7 @@ def outlined(
 
 
 def _densest(pixels: np.ndarray, height: int, width: int, side: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the part of at most side x side with most footprints."""
+    """Top, left, height and width of the part of at most side x side with most of them."""
     if height <= side and width <= side:
         return 0, 0, height, width
     centres = shapely.get_coordinates(shapely.centroid(pixels)) if len(pixels) else np.zeros((1, 2))

@@ -5,9 +5,10 @@ import csv
 import itertools
 import math
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import shapely
@@ -18,23 +19,39 @@ from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
 
-from ...rasters.georeference import georeference_of
-from ...rasters.opening import open_raster
-from ...rasters.reading import Scene, ValueRange
-from .labels import MASKS, Labels, read_labels
-from .scenes import ground_size, placed, value_range
-from .vectors import FORMATS, PARQUET
+from ..rasters.georeference import georeference_of
+from ..rasters.opening import open_raster
+from ..rasters.reading import Scene, ValueRange
+from .ground import ground_size, placed, value_range
 
 IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt")
-LABELS = (*MASKS, *FORMATS, *PARQUET, ".txt")
 """Suffixes that are looked for in folders."""
 
 SPLITS = ("train", "val", "test")
 COLUMNS = "image,labels,split,area,window,gsd,layer"
 
 
+class SceneLabels(Protocol):
+    """What a table needs of the labels of a raster."""
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What was done to them, for people."""
+
+    def known(
+        self, top: float, left: float, height: float, width: float, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Where in a window, in pixels of the raster, something is known: (rows, columns) bool."""
+
+
+L = TypeVar("L", bound=SceneLabels)
+
+ReadLabels = Callable[[Path, Path, str | None], L]
+"""From a file of labels, its raster and the layer of a file with several."""
+
+
 @dataclass(frozen=True)
-class LabelledScene:
+class LabelledScene(Generic[L]):
     """One row of the table: a part of a raster with its labels.
 
     Attributes:
@@ -47,7 +64,7 @@ class LabelledScene:
     """
 
     image: Path
-    labels: Labels
+    labels: L
     split: str
     area: str
     window: Window
@@ -93,7 +110,9 @@ class LabelledScene:
         return {**self.__dict__, "handles": {}}
 
 
-def read_table(table: Path, *, bands: int) -> tuple[list[LabelledScene], list[str]]:
+def read_table(
+    table: Path, read_labels: ReadLabels[L], suffixes: Sequence[str], *, bands: int
+) -> tuple[list[LabelledScene[L]], list[str]]:
     """Read a CSV of scenes: image, labels, split and, optionally, area, window, gsd and layer.
 
     Paths are relative to the table; an image may be a folder of images, whose labels are a folder
@@ -102,6 +121,7 @@ def read_table(table: Path, *, bands: int) -> tuple[list[LabelledScene], list[st
     needed for rasters without CRS only; `layer` is that of labels with several.
 
     Args:
+        suffixes: of labels that are looked for in folders.
         bands: how many the network takes; the first ones besides alpha are used.
 
     Returns:
@@ -121,25 +141,30 @@ def read_table(table: Path, *, bands: int) -> tuple[list[LabelledScene], list[st
         raise InputError(f"{table}: needs a header and rows with the columns {COLUMNS}")
     scenes, messages = [], []
     for number, row in enumerate(rows, start=2):
-        for image, labels in _pairs(table, number, row):
-            scene = _labelled_scene(f"{table}, line {number}", image, labels, row, bands)
+        for image, labels in _pairs(table, number, row, suffixes):
+            where = f"{table}, line {number}"
+            scene = _labelled_scene(where, image, labels, row, read_labels, bands)
             scenes.append(scene)
             messages += [text for text in scene.labels.messages if text not in messages]
     check_areas(scenes)
     return scenes, messages
 
 
-def read_scene(image: Path, labels: Path, *, bands: int) -> tuple[LabelledScene, list[str]]:
+def read_scene(
+    image: Path, labels: Path, read_labels: ReadLabels[L], *, bands: int
+) -> tuple[LabelledScene[L], list[str]]:
     """One scene for training, without a table, and what was done to its labels.
 
     Raises:
         InputError: as of `read_table`.
     """
-    scene = _labelled_scene(str(image), image, labels, {"split": "train"}, bands)
+    scene = _labelled_scene(str(image), image, labels, {"split": "train"}, read_labels, bands)
     return scene, list(scene.labels.messages)
 
 
-def _pairs(table: Path, number: int, row: dict[str, str]) -> list[tuple[Path, Path]]:
+def _pairs(
+    table: Path, number: int, row: dict[str, str], suffixes: Sequence[str]
+) -> list[tuple[Path, Path]]:
     """Images and labels of a row: two files, or a folder of images with labels of the same stems
     in another folder, or in one COCO file."""
     for name in ("image", "labels"):
@@ -155,7 +180,7 @@ def _pairs(table: Path, number: int, row: dict[str, str]) -> list[tuple[Path, Pa
         return [(path, labels) for path in images]
     found: dict[str, list[Path]] = {}
     for path in sorted(labels.iterdir()):
-        if path.suffix.lower() in LABELS:
+        if path.suffix.lower() in suffixes:
             found.setdefault(path.stem, []).append(path)
     pairs = []
     for path in images:
@@ -168,8 +193,13 @@ def _pairs(table: Path, number: int, row: dict[str, str]) -> list[tuple[Path, Pa
 
 
 def _labelled_scene(
-    where: str, image: Path, labels: Path, row: dict[str, str], bands: int
-) -> LabelledScene:
+    where: str,
+    image: Path,
+    labels: Path,
+    row: dict[str, str],
+    read_labels: ReadLabels[L],
+    bands: int,
+) -> LabelledScene[L]:
     split = (row["split"] or "").strip()
     if split not in SPLITS:
         raise InputError(f"{where}: split {split!r} must be one of {', '.join(SPLITS)}")
@@ -214,7 +244,7 @@ def _stated_size(where: str, image: Path, text: str | None) -> tuple[float, floa
     return size, size
 
 
-def check_areas(scenes: list[LabelledScene]) -> None:
+def check_areas(scenes: Sequence[LabelledScene[L]]) -> None:
     """Refuse an area that lies in two splits: scores on ground seen in training mean nothing.
 
     Raises:
@@ -257,7 +287,7 @@ class _Outline:
         return bool(self.on_earth.intersects(other.on_earth))
 
 
-def _outline(scene: LabelledScene) -> _Outline:
+def _outline(scene: LabelledScene[L]) -> _Outline:
     window = scene.window
     rim = min(1.0, window.height / 4, window.width / 4)
     left, top = window.col_off + rim, window.row_off + rim

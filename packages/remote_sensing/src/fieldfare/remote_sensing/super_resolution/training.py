@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fieldfare.common.training import TrainSettings, fit
 
+from ..rasters.tiles import read_tiles
 from .data.degradations import DegradationRange
-from .data.pairs import PairDataset, read_tiles
+from .data.pairs import PairDataset
 from .data.reduction import reduce_bicubic
 from .networks.diffusion import MeanRevertingSDE
 from .networks.model import (

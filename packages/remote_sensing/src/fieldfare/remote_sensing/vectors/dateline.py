@@ -52,10 +52,14 @@ def joined(degrees: np.ndarray) -> np.ndarray:
 
 
 def parted(degrees: np.ndarray) -> np.ndarray:
-    """Polygons with longitudes from -180 to 180; one across that meridian has parts (RFC 7946)."""
+    """Polygons or points with longitudes from -180 to 180; a polygon across that meridian has parts
+    (RFC 7946)."""
     result = degrees.copy()
     bounds = shapely.bounds(degrees)
     for index in np.flatnonzero((bounds[:, 2] > 180) | (bounds[:, 0] < -180)):
+        if shapely.get_dimensions(degrees[index]) == 0:
+            result[index] = near(degrees[index : index + 1], CRS.from_epsg(4326), 0.0)[0]
+            continue
         parts = []
         for shift in (-360.0, 0.0, 360.0):
             here = shapely.box(-180 - shift, -90, 180 - shift, 90)

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Polygons out of vector files that nobody vouches for: by formats that hold their own geometry.
+"""Geometries out of vector files that nobody vouches for: by formats that hold their own geometry.
 
 GDAL goes by what is in a file: one named .geojson may be a list of other files or of addresses on
 the network, and a GeoPackage may hold views that never end. So a file must begin as its name says,
-and of a GeoPackage only tables are read.
+and of a GeoPackage only tables are read. GML is read in memory, where GDAL finds no files beside it
+and leaves none, and without the schema that it may name on the network.
 """
 
 import contextlib
 import re
 import sqlite3
 import tempfile
+import xml.parsers.expat as expat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +32,13 @@ FORMATS = {
     ".gpkg": ("SQLite format 3", ""),
     ".fgb": ("fgb", ""),
     ".shp": ("\x00\x00'\n", ""),
+    ".kml": ("<", ""),
+    ".gml": ("<", ""),
 }
 """By suffix: what a file begins with, and what tells GDAL its driver, where it has such a word."""
+
+ROOTS = {".kml": "kml", ".gml": "FeatureCollection"}
+"""The outermost element of XML."""
 
 POLYGONAL = (int(shapely.GeometryType.POLYGON), int(shapely.GeometryType.MULTIPOLYGON))
 
@@ -52,7 +59,7 @@ def read_polygons(
         InputError: missing, not a vector file, several layers to choose from, or no polygons among
             its geometries.
     """
-    frame = _frame(path, layer)
+    frame = read_frame(path, layer)
     messages = []
     geometry = frame.geometry.to_numpy()
     empty = shapely.is_missing(geometry) | shapely.is_empty(geometry)
@@ -91,7 +98,15 @@ def _polygons(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return geometry[kept], owner[kept]
 
 
-def _frame(path: Path, layer: str | None) -> gpd.GeoDataFrame:
+def read_frame(path: Path, layer: str | None = None) -> gpd.GeoDataFrame:
+    """Read a vector file as it is.
+
+    Args:
+        layer: of a file with several.
+
+    Raises:
+        InputError: missing, not a vector file, without geometries, or several layers.
+    """
     if not path.exists():
         raise InputError(f"{path}: no such file")
     suffix = path.suffix.lower()
@@ -101,7 +116,10 @@ def _frame(path: Path, layer: str | None) -> gpd.GeoDataFrame:
         else:
             prefix = _checked(path, suffix)
             with _plainly_named(path) as plain:
-                name = f"{prefix}{plain}"
+                name: str | bytes = f"{prefix}{plain}"
+                if suffix == ".gml":
+                    pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": False})
+                    name = path.read_bytes()
                 frame = pyogrio.read_dataframe(name, layer=_layer(path, name, layer))
     except (DataSourceError, DataLayerError, ValueError, OSError, sqlite3.Error) as error:
         if isinstance(error, InputError):
@@ -127,7 +145,36 @@ def _checked(path: Path, suffix: str) -> str:
             head = file.read(16)
     if not head.startswith(begin.encode("latin-1")):
         raise InputError(f"{path}: not a readable vector file (its content is no {suffix[1:]})")
+    if suffix in ROOTS:
+        _check_root(path, ROOTS[suffix])
     return prefix
+
+
+def _check_root(path: Path, wanted: str) -> None:
+    """XML whose outermost element is the wanted one, and that defines no entities.
+
+    Raises:
+        InputError: another one, or no XML.
+    """
+    roots: list[str] = []
+
+    def refuse(*about: object) -> None:
+        raise InputError(f"{path}: has a DOCTYPE; remove that line first")
+
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = lambda name, _: roots.append(name)
+    try:
+        with open(path, "rb") as file:
+            while not roots and (some := file.read(4096)):
+                parser.Parse(some)
+    except expat.ExpatError as error:
+        raise InputError(f"{path}: not a readable vector file ({error})") from None
+    found = roots[0].rpartition(" ")[2] if roots else "none"
+    if found != wanted:
+        raise InputError(
+            f"{path}: not a readable vector file (its outermost element is {found}, not {wanted})"
+        )
 
 
 @contextlib.contextmanager
@@ -143,11 +190,14 @@ def _plainly_named(path: Path) -> Iterator[Path]:
         yield Path(folder, f"labels{path.suffix}")
 
 
-def _layer(path: Path, name: str, wanted: str | None) -> str | None:
+def _layer(path: Path, name: str | bytes, wanted: str | None) -> str | None:
     """The layer to read: the wanted one, or the only one that may hold polygons."""
     layers = _tables(path) if path.suffix.lower() == ".gpkg" else None
     if layers is None:
         layers = {str(found): str(kind) for found, kind in pyogrio.list_layers(name)}
+    if path.suffix.lower() == ".kml":  # folders; the document itself is one, mostly empty
+        counts = {layer: pyogrio.read_info(name, layer=layer)["features"] for layer in layers}
+        layers = {layer: kind for layer, kind in layers.items() if counts[layer]} or layers
     names = ", ".join(layers)
     if wanted is not None and len(layers) > 1:
         if wanted not in layers:

@@ -7,7 +7,7 @@ from fieldfare.common import console
 from fieldfare.common.errors import InputError
 
 from ...rasters.opening import environment
-from ..data.vectors import read_polygons
+from ...vectors.reading import read_polygons
 from ..evaluation import compare as evaluation
 from ..evaluation import footprints as footprint_evaluation
 from ..evaluation.reports import Evaluation, table, write_reports

@@ -20,8 +20,8 @@ from fieldfare.common.runtime import set_threads
 
 from ...rasters.georeference import georeference_of
 from ...rasters.opening import open_raster
+from ...scenes.ground import placed
 from ..data.labels import read_labels
-from ..data.scenes import placed
 from ..evaluation import compare as evaluation
 from ..evaluation.reports import Evaluation
 from ..inference import run as inference

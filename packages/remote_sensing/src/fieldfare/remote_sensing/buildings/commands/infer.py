@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldfare.common import batch, console
+from fieldfare.common.commands import budget
 from fieldfare.common.commands.infer import (
     check_targets,
     infer_many,
@@ -16,7 +17,7 @@ from fieldfare.common.commands.infer import (
     show_plan,
 )
 from fieldfare.common.commands.trust import warning
-from fieldfare.common.console.shared import TrustOptions
+from fieldfare.common.console.shared import GuardOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
@@ -26,36 +27,48 @@ from ...rasters.extent import held_by
 from ...rasters.opening import environment, files_of
 from ...rasters.windows import Box, window_of
 from ...rasters.writing import PICTURES, RASTERS, check_suffix
-from ..data.scenes import COARSE
+from ...scenes.ground import COARSE
+from ...vectors.writing import SUFFIXES
 from ..inference import run as inference
+from ..inference.doubts import Impression
 from ..inference.footprints import FootprintSettings
 from ..inference.predict import Predictor
-from ..inference.writing import SUFFIXES
 from ..options import InferOptions, SceneOptions
+from .budget import within
 
 
 def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Outline one scene, or many through `batch`."""
     set_threads()
     with environment(allow_remote=options.allow_remote):
-        settings = settings_of(
-            options,
-            model=options.model,
-            depth=options.depth,
-            footprints=FootprintSettings(
-                threshold=options.threshold,
-                min_area=options.min_area,
-                max_hole=options.max_hole,
-                regularise=not options.raw,
-                split=not options.no_split,
-            ),
-            window=window_of(inputs, options.window, options.bbox),
-            batch=options.batch,
-        )
+        window = window_of(inputs, options.window, options.bbox)
+        planned = None
+        if budget.asked(options):
+            options, planned = within(inputs, options, lambda chosen: _settings(chosen, window))
+        settings = _settings(options, window)
         if len(inputs) == 1 and not options.output.is_dir():
-            _infer_one(inputs[0], settings, options)
+            _infer_one(inputs[0], settings, options, planned)
         else:
-            _infer_many(inputs, settings, options)
+            _infer_many(inputs, settings, options, planned)
+        if planned and not options.dry_run:
+            console.say(planned.sentence(), quiet=options.quiet)
+
+
+def _settings(options: InferOptions, window: Box | None) -> inference.InferSettings:
+    return settings_of(
+        options,
+        model=options.model,
+        depth=options.depth,
+        footprints=FootprintSettings(
+            threshold=options.threshold,
+            min_area=options.min_area,
+            max_hole=options.max_hole,
+            regularise=not options.raw,
+            split=not options.no_split,
+        ),
+        window=window,
+        batch=options.batch,
+    )
 
 
 def settings_of(
@@ -85,7 +98,12 @@ def settings_of(
     )
 
 
-def _infer_one(source: Path, settings: inference.InferSettings, options: InferOptions) -> None:
+def _infer_one(
+    source: Path,
+    settings: inference.InferSettings,
+    options: InferOptions,
+    planned: budget.Plan | None,
+) -> None:
     quiet, output, picture = options.quiet, options.output, options.preview
     check_suffix("--output", output, SUFFIXES)
     targets = {"--output": output, "--mask": options.mask, "--prob": options.prob}
@@ -112,6 +130,11 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
             bars.append(Progress("outline", total, unit="building", quiet=quiet))
         bars[1].update(done)
 
+    def looked(impression: Impression) -> None:
+        tell(impression, str(source), options)
+        if impression.verdict and not impression.verdict.alarm:
+            console.say(f"{source}: {impression.verdict.sentence()}", quiet=quiet)
+
     def judged(judgement: Judgement | None) -> None:
         if line := warning(judgement, str(source), options):
             console.say(f"warning: {line}")
@@ -127,12 +150,27 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
         started=started,
         progress=lambda done, total: bars[0].update(done),
         outlined=outlined,
+        guard=options.guard,
+        looked=looked,
         judged=judged,
     )
     bars[-1].__exit__(None, None, None)
     result |= {"mask": options.mask, "probability": options.prob, "preview": picture}
+    result |= planned.outcome() if planned else {}
     console.say(f"{result['buildings']} buildings, {result['area_m2']:,.0f} m2", quiet=quiet)
     console.emit(result, as_json=options.as_json, text="\n".join(made))
+
+
+def tell(impression: Impression, name: str, options: GuardOptions) -> None:
+    """Say what is odd about a scene.
+
+    Raises:
+        InputError: with `--strict`, instead.
+    """
+    for line in impression.warnings():
+        if options.strict:
+            raise InputError(f"{name}: {line}; nothing was written, as --strict was given")
+        console.say(f"warning: {name}: {line}")
 
 
 def notes(
@@ -192,7 +230,10 @@ def _show_plan(
 
 
 def _infer_many(
-    inputs: Sequence[Path], settings: inference.InferSettings, options: InferOptions
+    inputs: Sequence[Path],
+    settings: inference.InferSettings,
+    options: InferOptions,
+    planned: budget.Plan | None,
 ) -> None:
     if options.preview or options.mask or options.prob:
         raise InputError("--preview, --mask and --prob take one scene and an output file")
@@ -207,11 +248,12 @@ def _infer_many(
         files_of=files_of,
         settings=inference.identity(settings) | {"footprints": str(settings.footprints)},
         noun="scenes",
+        finish=planned.outcome if planned else dict,
     )
 
 
 def make_worker(
-    settings: inference.InferSettings, sources: Mapping[str, Path], options: TrustOptions
+    settings: inference.InferSettings, sources: Mapping[str, Path], options: GuardOptions
 ) -> batch.Process:
     """Load the model once; the returned function outlines one item.
 
@@ -227,11 +269,23 @@ def make_worker(
             if line := warning(judgement, item.key, options):
                 console.say(f"warning: {line}")
 
-        result = inference.infer(sources[item.key], targets, settings, predictor, judged=judged)
+        result = inference.infer(
+            sources[item.key],
+            targets,
+            settings,
+            predictor,
+            guard=options.guard,
+            looked=lambda impression: tell(impression, item.key, options),
+            judged=judged,
+        )
         numbers = {"buildings": float(result["buildings"]), "tiles": float(result["tiles"])}
         if result["trust"]:
             numbers |= {"expected_iou": result["trust"]["expected"]}
             numbers |= {"unlike": float(result["trust"]["alarm"])}
+        if result["doubts"]:
+            numbers |= {"doubts": float(len(result["doubts"]))}
+        if result["guard"]:
+            numbers |= {"guarded": float(result["guard"]["alarm"])}
         return numbers
 
     return process

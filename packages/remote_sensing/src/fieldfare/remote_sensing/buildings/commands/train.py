@@ -2,11 +2,14 @@
 """rs-buildings train and adapt."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from fieldfare.common import console, files
 from fieldfare.common.commands.train import (
@@ -17,7 +20,6 @@ from fieldfare.common.commands.train import (
 )
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
-from fieldfare.common.trust.knowledge import PART, Knowledge
 from fieldfare.common.weights import ModelCard, save_with_page
 
 from ...rasters.opening import environment
@@ -29,7 +31,7 @@ from ..options import DEFAULT_MODEL, AdaptOptions, TrainOptions, TrainPlan
 from ..training import adaptation
 from ..training import run as training
 from ..training.few import around_roofs
-from ..training.knowledge import learn_knowledge
+from ..training.knowledge import learn_parts
 
 DEFAULTS = {"table": (2000, 1e-3), "scene": (200, 3e-4), "noisy": (2000, 1e-3)}
 DEFAULTS |= {"clean": (500, 5e-4)}
@@ -58,6 +60,7 @@ def train(inputs: Sequence[Path], options: TrainOptions) -> None:
     else:
         raise InputError("give a table of scenes, or one scene and its labels")
     settings = _settings(plan)
+    _check_batch(config, plan)
     network = _train(config, start, scenes, settings, data, plan)
     if not is_first_process():
         return
@@ -196,10 +199,11 @@ def _network(options: TrainPlan) -> tuple[NetworkConfig, BuildingNetwork | None]
             config = dataclasses.replace(config, gsd=options.gsd)
             start.config = config
         return config, start
+    queried = options.architecture == "pem"
     config = NetworkConfig(
         architecture=options.architecture,
         encoder=options.encoder,
-        outputs=("building", "edge") if options.edge_weight else ("building",),
+        outputs=("building", "edge") if options.edge_weight or queried else ("building",),
         gsd=options.gsd or 0.15,
     )
     try:
@@ -210,6 +214,14 @@ def _network(options: TrainPlan) -> tuple[NetworkConfig, BuildingNetwork | None]
         config = dataclasses.replace(config, deep_supervision=False)
         console.say(f"{options.encoder}: has no features at stride 2, so only the whole depth")
     return config, None
+
+
+def _check_batch(config: NetworkConfig, options: TrainPlan) -> None:
+    if config.architecture == "pem" and options.batch < 2 * options.devices * options.num_nodes:
+        raise InputError(
+            f"--batch {options.batch}: pem needs two patches for each process, whose norms stand "
+            "on maps of one pixel"
+        )
 
 
 def _scenes(table: Path, config: NetworkConfig, *, quiet: bool) -> list[LabelledScene]:
@@ -276,25 +288,22 @@ def _save(
         seed=settings.seed,
         date=today(),
     )
-    knowledge = _knowledge(network, scenes)
-    parts = {}
-    if knowledge is None:
+    parts = _parts_known(network, scenes, quiet=quiet)
+    if not parts:
         console.say(
             "too few blocks of validation scenes to learn where the model is at home; infer will "
             "not say",
             quiet=quiet,
         )
-    else:
-        console.say(knowledge.summary(), quiet=quiet)
-        parts = {PART: knowledge.to_tensors()}
     return save_with_page(folder / "model.safetensors", network.state_dict(), card, parts)
 
 
-def _knowledge(network: BuildingNetwork, scenes: Sequence[LabelledScene]) -> Knowledge | None:
-    """What the model knows, by its training and validation scenes; for three bands only."""
-    if network.config.in_channels != 3:
-        return None
+def _parts_known(
+    network: BuildingNetwork, scenes: Sequence[LabelledScene], *, quiet: bool
+) -> dict[str, dict[str, Tensor]]:
+    """What the model knows, by its training and validation scenes."""
     places: dict[str, dict[str, list[LabelledScene]]] = {"train": {}, "val": {}, "test": {}}
     for scene in scenes:
         places[scene.split].setdefault(scene.area, []).append(scene)
-    return learn_knowledge(network.eval(), places["train"], places["val"], set(places["val"]))
+    told = functools.partial(console.say, quiet=quiet)
+    return learn_parts(network.eval(), places["train"], places["val"], told=told)

@@ -2,7 +2,6 @@
 """Labels as annotation tools write them, in pixels: COCO (one JSON for many images) and YOLO
 segmentation (one text for each image)."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,7 @@ import shapely
 
 from fieldfare.common.errors import InputError
 
-LARGEST = 2**30
-"""Bytes above which a file of annotations is not read into memory."""
-
-
-def is_coco(path: Path) -> bool:
-    """Whether a JSON file is COCO: it names images and annotations near its beginning or end."""
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        head = file.read(2**16)
-    if b'"FeatureCollection"' in head:
-        return False
-    try:
-        found = _json(path)
-    except InputError:
-        return False
-    return isinstance(found, dict) and {"images", "annotations"} <= set(found)
+from ...vectors.coco import read_json
 
 
 def read_coco(path: Path, image: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +25,7 @@ def read_coco(path: Path, image: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: the image is not in the file, or an annotation has no outline.
     """
-    found = _json(path)
+    found = read_json(path)
     try:
         numbers = {
             row["id"]
@@ -63,15 +46,6 @@ def read_coco(path: Path, image: Path) -> tuple[np.ndarray, np.ndarray]:
             raise
         raise InputError(f"{path}: not a readable COCO file ({error!r})") from None
     return _valid(polygons[0]), _valid(polygons[1])
-
-
-def _json(path: Path) -> Any:
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"{path}: too large for a JSON of annotations; split it")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a readable JSON ({error})") from None
 
 
 def _outlines(segmentation: Any, shape: tuple[int, int]) -> list[shapely.Geometry]:

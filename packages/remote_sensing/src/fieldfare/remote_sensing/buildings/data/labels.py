@@ -8,18 +8,16 @@ import numpy as np
 import rasterio.features
 import shapely
 from affine import Affine
-from pyproj import CRS
-from pyproj.exceptions import ProjError
 from scipy import ndimage
 
 from fieldfare.common.errors import InputError
 
 from ...rasters.georeference import Georeference, distance, georeference_of
 from ...rasters.opening import open_raster
-from .annotations import is_coco, read_coco, read_yolo
-from .dateline import near
-from .scenes import placed
-from .vectors import read_polygons
+from ...scenes.vector_labels import in_pixels
+from ...vectors.coco import is_coco
+from ...vectors.reading import read_polygons
+from .annotations import read_coco, read_yolo
 
 MASKS = (".tif", ".tiff", ".png")
 """Suffixes of labels that are masks."""
@@ -109,7 +107,6 @@ def read_labels(path: Path, image: Path, layer: str | None = None) -> Labels:
     """
     with open_raster(image) as dataset:
         place, size = georeference_of(dataset), (dataset.height, dataset.width)
-        local = dataset.crs is not None and place.crs is None
     if path.suffix.lower() in MASKS:
         return _mask_labels(path, image, place, size)
     if path.suffix.lower() == ".txt":
@@ -117,43 +114,11 @@ def read_labels(path: Path, image: Path, layer: str | None = None) -> Labels:
     if is_coco(path):
         buildings, crowds = read_coco(path, image)
         return Labels(buildings, unknown=crowds)
-    crs = CRS.from_user_input(place.crs) if place.crs else None
-    transform = place.transform
     frame, messages = read_polygons(path, layer=layer)
     if frame.empty:
         return Labels(np.empty(0, object), (*messages, f"{path}: no polygon, so no building"))
-    if local and frame.crs is not None and _on_earth(frame.crs, frame.total_bounds):
-        raise InputError(
-            f"{path}: cannot be brought from its CRS into that of {image.name}; check both"
-        )
-    if crs is not None and frame.crs is not None and not frame.crs.equals(crs):
-        try:
-            frame = frame.to_crs(crs)
-        except ProjError:
-            raise InputError(
-                f"{path}: cannot be brought from its CRS into that of {image.name}; check both"
-            ) from None
-    elif crs is not None and frame.crs is None:
-        messages.append(f"{path}: has no CRS; taken to be in that of {image.name}")
-    elif crs is None and frame.crs is not None and not transform.is_identity:
-        messages.append(f"{image}: has no CRS; taken to be in that of {path.name}")
-    middle, _ = transform * (size[1] / 2, size[0] / 2)
-    pixels = placed(near(frame.geometry.to_numpy(), crs, middle), ~transform)
-    inside = shapely.intersects(pixels, shapely.box(0, 0, size[1], size[0]))
-    if not inside.any():
-        raise InputError(
-            f"{path}: none of its {len(pixels)} polygons lies on {image.name}; check the CRS"
-        )
-    if not inside.all():
-        messages.append(f"{path}: {int((~inside).sum())} polygons lie outside {image.name}")
-    return Labels(pixels[inside], tuple(messages))
-
-
-def _on_earth(crs: CRS, bounds: np.ndarray) -> bool:
-    """Whether coordinates lie on Earth; GeoJSON without CRS only seems to be in degrees."""
-    if not (crs.is_geographic or crs.is_projected):
-        return False
-    return crs.is_projected or bool(np.abs(bounds).max() <= 360)
+    found = in_pixels(frame, path, image, noun="polygons")
+    return Labels(found.geometries, (*messages, *found.messages))
 
 
 def _mask_labels(path: Path, image: Path, place: Georeference, size: tuple[int, int]) -> Labels:

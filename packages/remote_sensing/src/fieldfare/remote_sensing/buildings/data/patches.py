@@ -74,7 +74,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         scenes: whose places are drawn in proportion to their ground.
         gsd: metres per pixel of the patches.
         patch: side in pixels.
-        outputs: `building` and, optionally, `edge`: channels of the truth.
+        outputs: names of the channels of the truth, see `truth_maps`.
         zoom: patches are read at a ground sampling distance up to this factor finer or coarser.
     """
 
@@ -136,9 +136,13 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
 
 def truth_maps(instances: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
-    """(h, w) building numbers -> (outputs, h, w) float32 of 0 and 1."""
+    """(h, w) building numbers -> (outputs, h, w) float32.
+
+    `building` and `edge` are 0 and 1, `instances` the numbers themselves.
+    """
     maps: dict[str, Callable[[], np.ndarray]] = {
         "building": lambda: instances > 0,
         "edge": lambda: edges(instances),
+        "instances": lambda: instances,
     }
     return np.stack([maps[name]() for name in outputs]).astype(np.float32)

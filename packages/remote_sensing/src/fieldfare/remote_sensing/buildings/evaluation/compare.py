@@ -19,10 +19,10 @@ from fieldfare.common.errors import InputError
 
 from ...rasters.georeference import distance, georeference_of
 from ...rasters.opening import open_raster
+from ...scenes.ground import ground_size, placed
+from ...scenes.preview import to_pixels
 from ..data.labels import Labels
-from ..data.scenes import ground_size, placed
 from ..inference.footprints import FULL, MISSING
-from ..inference.preview import to_pixels
 from .footprints import MIN_AREA, compare_footprints, sound
 from .metrics import Inner
 from .panels import draw, mask_panels, present, scene_panels

@@ -12,7 +12,7 @@ from pyproj import CRS
 
 from fieldfare.common.errors import InputError
 
-from ..inference.vectors import metric_crs
+from ...vectors.projecting import metric_crs
 from .objects import ObjectTally, object_scores
 from .reports import Evaluation, Scores
 

@@ -13,9 +13,9 @@ from rasterio.windows import Window
 from ...rasters.georeference import georeference_of
 from ...rasters.pictures import to_rgb
 from ...rasters.reading import Scene
+from ...scenes.ground import value_range
+from ...scenes.preview import outlined
 from ..data.labels import Labels
-from ..data.scenes import value_range
-from ..inference.preview import outlined
 
 SIDE = 480
 """Longest side of a panel in pixels of the raster."""

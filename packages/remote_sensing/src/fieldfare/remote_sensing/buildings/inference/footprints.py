@@ -25,10 +25,11 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from ...rasters.opening import GDAL_CACHE_MB, open_raster
-from ..data.dateline import near
-from ..data.scenes import ground_size, placed
+from ...scenes.ground import ground_size, placed
+from ...vectors.dateline import near
+from ...vectors.projecting import largest, metric_crs, reproject
 from .regularise import regularise
-from .vectors import fill_holes, largest, metric_crs, part_overlaps, reproject
+from .vectors import fill_holes, part_overlaps
 
 if TYPE_CHECKING:
     import geopandas as gpd

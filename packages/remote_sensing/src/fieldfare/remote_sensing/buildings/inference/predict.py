@@ -8,12 +8,15 @@ import torch
 
 from fieldfare.common.errors import InputError, RunError
 from fieldfare.common.runtime import resolve_device, resolve_precision
-from fieldfare.common.trust.knowledge import Knowledge, knowledge_of
+from fieldfare.common.trust.guard import Guard, read_guard
+from fieldfare.common.trust.knowledge import Knowledge, read_knowledge
+from fieldfare.common.weights import locate
 
 from ..networks.building_network import BuildingNetwork, depths_of
 from ..networks.fast import FastBuildingNetwork
 from ..networks.models import TASK, load_model
 from ..networks.unetplusplus import FULL_DEPTH
+from .colours import Colours, read_colours
 
 
 class Predictor:
@@ -22,7 +25,7 @@ class Predictor:
     Args:
         network: trained; cut to the wanted depth.
         precision: `auto` computes in bfloat16 where the processor does so natively.
-        knowledge: what the network knows, at its whole depth.
+        knowledge, colours, guard: what the network knows, at its whole depth.
     """
 
     def __init__(
@@ -32,9 +35,13 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         knowledge: Knowledge | None = None,
+        colours: Colours | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.config, self.depth = network.config, network.depth
-        self.knowledge = knowledge if self.depth == FULL_DEPTH else None
+        whole = self.depth == FULL_DEPTH
+        self.knowledge, self.guard = (knowledge, guard) if whole else (None, None)
+        self.colours = colours
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.network = FastBuildingNetwork(network, self.dtype).to(self.device)
@@ -63,7 +70,7 @@ def load_predictor(
         InputError: no such model, or it does not have that depth.
     """
     network, _ = load_model(name_or_path)
-    knowledge = knowledge_of(name_or_path, TASK)
+    path = locate(name_or_path, TASK)
     if depth is not None and depth != network.depth:
         if depth not in depths_of(network.config):
             raise InputError(
@@ -71,4 +78,11 @@ def load_predictor(
                 f"{', '.join(map(str, depths_of(network.config)))}"
             )
         network = network.cut(depth)
-    return Predictor(network, device=device, precision=precision, knowledge=knowledge)
+    return Predictor(
+        network,
+        device=device,
+        precision=precision,
+        knowledge=read_knowledge(path),
+        colours=read_colours(path),
+        guard=read_guard(path),
+    )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.trust.knowledge import Judgement
@@ -19,16 +18,18 @@ from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
 from ... import __version__
 from ...rasters.geotiff import BLOCK, provenance_tags, write_geotiff
-from ...rasters.opening import GDAL_CACHE_MB, environment, files_of, open_raster
+from ...rasters.opening import GDAL_CACHE_MB, environment, files_of
 from ...rasters.reading import Scene, ValueRange, fill_missing
 from ...rasters.rows import RowStore, kept_rows
 from ...rasters.writing import check_disk, together
-from ..data.scenes import COARSEST, metres_per_unit, open_at, value_range
-from ..networks.building_network import STRIDES
+from ...scenes.ground import metres_per_unit
+from ...scenes.preview import draw_outlines
+from ...scenes.ready import make_ready
+from ..networks.encoders import STRIDES
 from ..networks.models import TASK
+from .doubts import Impression, look_over
 from .footprints import FULL, MISSING, FootprintSettings, extract
 from .predict import Predictor, load_predictor
-from .preview import draw_outlines
 from .trust import Familiarity
 from .writing import write_footprints
 
@@ -144,43 +145,18 @@ def prepare(path: Path, settings: InferSettings, predictor: Predictor) -> Job:
         InputError: whatever is wrong with the scene or the settings.
     """
     config = predictor.config
-    scene, gsd, resampled = open_at(path, config.gsd, settings.bands, settings.gsd)
-    try:
-        if len(scene.bands) < config.in_channels or (
-            settings.bands and len(scene.bands) != config.in_channels
-        ):
-            advice = "it takes no grey images"
-            if len(scene.bands) >= config.in_channels or settings.bands:
-                advice = "choose them with --bands"
-            raise InputError(
-                f"{path}: the model takes {config.in_channels} bands, not {len(scene.bands)}; "
-                f"{advice}"
-            )
-        if gsd is not None and max(gsd) > COARSEST * config.gsd:
-            raise InputError(
-                f"{path}: has pixels of {max(gsd):.3g} m, the model was made for {config.gsd:g} m; "
-                "houses cannot be seen in so coarse imagery"
-            )
-        scene.bands = scene.bands[: config.in_channels]
-        scene.crop(_window(scene, path, settings.window))
-        values = value_range(scene, settings.value_range)
-    except BaseException:
-        scene.dataset.close()
-        raise
-    return Job(scene, gsd, resampled, values, _tiles(scene, settings), len(config.outputs))
-
-
-def _window(scene: Scene, path: Path, window: tuple[int, int, int, int] | None) -> Window | None:
-    """A window of the raster in pixels of the scene, which may be resampled."""
-    if window is None:
-        return None
-    with open_raster(path) as dataset:
-        down = scene.dataset.height / dataset.height
-        across = scene.dataset.width / dataset.width
-    row, column, height, width = window
-    top, left = round(row * down), round(column * across)
-    bottom, right = round((row + height) * down), round((column + width) * across)
-    return Window(left, top, max(1, right - left), max(1, bottom - top))
+    ready = make_ready(
+        path,
+        gsd=config.gsd,
+        in_channels=config.in_channels,
+        bands=settings.bands,
+        assumed=settings.gsd,
+        window=settings.window,
+        values=settings.value_range,
+        objects="houses",
+    )
+    tiles = _tiles(ready.scene, settings)
+    return Job(ready.scene, ready.gsd, ready.resampled, ready.values, tiles, len(config.outputs))
 
 
 def _tiles(scene: Scene, settings: InferSettings) -> Plan:
@@ -206,6 +182,8 @@ def infer(
     started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     outlined: Callable[[int, int], None] = lambda done, total: None,
+    guard: bool = False,
+    looked: Callable[[Impression], None] = lambda impression: None,
     judged: Callable[[Judgement | None], None] = lambda judgement: None,
 ) -> dict[str, Any]:
     """Find the buildings of one scene.
@@ -215,6 +193,8 @@ def infer(
         resume: go on from finished rows of an interrupted run with the same settings.
         started: called with the job before the first tile.
         progress, outlined: (done, in all) of tiles, then of outlines.
+        guard: whether slightly changed copies are asked about, too.
+        looked: called before the first tile with what is odd about the scene.
         judged: called before anything is written with how the scene stands to what the model
             knows; None where the model does not say.
 
@@ -227,11 +207,13 @@ def infer(
             started(job)
             if scene.dense:
                 check_disk(targets.footprints, job.row_bytes)
+            impression = look_over(scene, job.values, predictor, guard=guard)
+            looked(impression)
             store, run = targets.store or targets.footprints, identity(settings)
             with kept_rows(files_of(path), store, run, resume=resume, height=scene.height) as rows:
                 judgement = _predict_rows(job, settings, predictor, rows, progress)
                 judged(judgement)
-                tags = _tags(path, job, settings, judgement)
+                tags = _tags(path, job, settings, judgement, impression)
                 frame = _outline(path, job, rows, targets, settings, predictor, tags, outlined)
             return {
                 "output": str(targets.footprints),
@@ -243,6 +225,7 @@ def infer(
                 "tiles": len(job.tiles),
                 "metres_per_unit": metres_per_unit(scene, predictor.config.gsd),
                 "trust": None if judgement is None else judgement.to_json(),
+                **impression.to_json(),
             }
 
 
@@ -303,13 +286,19 @@ def _predict_rows(
 
 
 def _tags(
-    path: Path, job: Job, settings: InferSettings, judgement: Judgement | None
+    path: Path,
+    job: Job,
+    settings: InferSettings,
+    judgement: Judgement | None,
+    impression: Impression,
 ) -> dict[str, str]:
     """Provenance of rasters."""
     found = _result_settings(settings)
     found |= {"model": Path(settings.model).stem, "range": str(job.values)}
     if judgement is not None:
         found["trust"] = judgement.sentence()
+    if lines := impression.warnings():
+        found["doubts"] = "; ".join(lines)
     return provenance_tags(path, found)
 
 
@@ -348,7 +337,7 @@ def _outline(
             masks = (_mask(block[:1], least) for block in levels())
             _write(mask, masks, scene, tags, ["building"], cog=True)
         if picture:
-            draw_outlines(path, frame, picture, settings.value_range)
+            draw_outlines(path, frame, picture, settings.value_range, noun="buildings")
         assert footprints is not None
         write_footprints(frame, footprints)
     return frame

@@ -80,7 +80,7 @@ class Look:
 
     def __call__(self, tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """As `Predictor.__call__`."""
-        with _features(self._predictor.network) as kept:
+        with features_of(self._predictor.network) as kept:
             found = self._predictor(tiles, starts)
         count = blocks_of(tiles.shape[-1])
         for place, maps in enumerate((kept[0], kept[-1])):
@@ -149,7 +149,7 @@ def blocks_of(side: int) -> int:
 
 
 @contextlib.contextmanager
-def _features(network: nn.Module) -> Iterator[Sequence[Tensor]]:
+def features_of(network: nn.Module) -> Iterator[Sequence[Tensor]]:
     """Within it the encoder's features, finest first, are kept at a forward."""
     kept: list[Tensor] = []
 

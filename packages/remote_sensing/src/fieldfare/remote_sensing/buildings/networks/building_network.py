@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks that find buildings: one encoder, and U-Net++, U-Net or LR-ASPP on it."""
+"""The networks that find buildings: one encoder, and U-Net++, U-Net, LR-ASPP or PEM on it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,28 +8,15 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fieldfare.common.encoders import Encoder, create_encoder
+from fieldfare.common.encoders import Encoder
 
-from .efficientnet_lite import VARIANTS, EfficientNetLite
+from .encoders import STRIDES, encoder_of
 from .lraspp import LRASPP
+from .panoptic import building_logits
+from .pem import PEM, Found, Sizes
 from .unetplusplus import DEPTHS, FULL_DEPTH, NestedDecoder, initialise_decoder
 
-ARCHITECTURES = ("unetplusplus", "unet", "lraspp")
-
-ENCODERS = {
-    **{f"b{n}": f"efficientnet_b{n}" for n in range(5)},
-    **{f"lite{n}": f"tf_efficientnet_lite{n}" for n in range(3)},
-    "resnest14": "resnest14d",
-    "resnest50": "resnest50d",
-    "mobilevit": "mobilevit_s",
-    "mobilevitv2": "mobilevitv2_100",
-    "mobilenetv3": "mobilenetv3_large_100",
-    "vanillanet": "vanillanet_5",
-    "simplenet": "simplenet_5m_m1",
-}
-"""Short names; any timm name that `create_encoder` takes will do as well."""
-
-STRIDES = (2, 4, 8, 16, 32)
+ARCHITECTURES = ("unetplusplus", "unet", "lraspp", "pem")
 
 PAD = 64
 """Images are continued to a multiple of this: MobileViT cuts stride 32 into patches of 2."""
@@ -41,7 +28,7 @@ class NetworkConfig:
 
     Attributes:
         architecture: one of `ARCHITECTURES`.
-        encoder: a key of `ENCODERS` or a timm name.
+        encoder: a key of `encoders.ENCODERS` or a timm name.
         in_channels: bands.
         decoder_channels: U-Net and U-Net++, deepest first.
         deep_supervision: U-Net++ with a head at each depth.
@@ -49,6 +36,7 @@ class NetworkConfig:
             other shall be told apart.
         gsd: ground sampling distance the model was trained for, metres.
         mean, std: of the input in [0, 1], for every band.
+        queries: of PEM, each of which finds one building of a tile.
     """
 
     architecture: str = "unetplusplus"
@@ -60,12 +48,15 @@ class NetworkConfig:
     gsd: float = 0.15
     mean: float = 0.5
     std: float = 0.5
+    queries: int = 100
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise ValueError(
                 f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}"
             )
+        if self.architecture == "pem" and self.outputs != ("building", "edge"):
+            raise ValueError(f"pem gives building and edge, not {self.outputs}")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
@@ -107,6 +98,10 @@ class BuildingNetwork(nn.Module):
             self.decoder = LRASPP(channels[2], channels[4], outputs)
             self.segmentation_head = nn.Identity()
             return
+        if config.architecture == "pem":
+            self.decoder = PEM(channels[1:], Sizes(queries=config.queries))
+            self.segmentation_head = nn.Identity()
+            return
         width = config.decoder_channels[-1]
         if config.architecture == "unet":
             self.decoder = _unet_decoder(channels, config.decoder_channels)
@@ -128,7 +123,10 @@ class BuildingNetwork(nn.Module):
             self.segmentation_head = nn.Identity()
 
     def forward(self, image: Tensor) -> Any:
-        """The logits of the network's depth; in training mode those of `all_depths`."""
+        """The logits of the network's depth; in training mode those of `all_depths`, and of PEM
+        what its queries say, layer by layer."""
+        if self.training and self.config.architecture == "pem":
+            return self.said(image)
         if self.training:
             return self.all_depths(image)
         return self._logits(image, deepest_only=True)[-1]
@@ -137,20 +135,28 @@ class BuildingNetwork(nn.Module):
         """The logits of every depth that has a head, shallowest first."""
         return self._logits(image, deepest_only=False)
 
+    def said(self, image: Tensor) -> list[Found]:
+        """What the queries of PEM say of an image whose sides are multiples of PAD."""
+        found: list[Found] = self.decoder(self._features(image)[1:])
+        return found
+
     def _logits(self, image: Tensor, *, deepest_only: bool) -> list[Tensor]:
         height, width = image.shape[-2:]
         bottom, right = -height % PAD, -width % PAD
         if bottom or right:
             image = F.pad(image, (0, right, 0, bottom), mode="replicate")
+        maps = self._decoded(image, self._features(image), deepest_only=deepest_only)
+        return [logits[..., :height, :width] for logits in maps]
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        """Of all STRIDES, of no channels where the encoder has none."""
         found = self.encoder((image - self.config.mean) / self.config.std)
-        features = [
+        return [
             image.new_zeros(image.shape[0], 0, *(side // stride for side in image.shape[-2:]))
             if index is None
             else found[index]
             for index, stride in zip(self._taken, STRIDES, strict=True)
         ]
-        maps = self._decoded(image, features, deepest_only=deepest_only)
-        return [logits[..., :height, :width] for logits in maps]
 
     def _decoded(
         self, image: Tensor, features: list[Tensor], *, deepest_only: bool
@@ -158,6 +164,9 @@ class BuildingNetwork(nn.Module):
         if self.config.architecture == "lraspp":
             logits = self.decoder(features[2], features[4])
             return [F.interpolate(logits, size=image.shape[-2:], mode="bilinear")]
+        if self.config.architecture == "pem":
+            height, width = image.shape[-2:]
+            return [building_logits(self.decoder(features[1:])[-1], (height, width))]
         if self.config.architecture == "unet":
             return [self.segmentation_head(self.decoder([image, *features]))]
         nodes = self.decoder(features)
@@ -205,14 +214,6 @@ def _encoder(config: NetworkConfig, depth: int) -> tuple[Encoder, list[int | Non
 
     The feature of a stride that the encoder does not have is None.
     """
-    name = ENCODERS.get(config.encoder, config.encoder)
-    encoder: Encoder
-    if name in VARIANTS:
-        encoder = EfficientNetLite(name, config.in_channels, min(depth + 1, len(STRIDES)))
-    else:
-        encoder = create_encoder(name, config.in_channels)
-        if depth < FULL_DEPTH:
-            features = sum(stride <= STRIDES[depth] for stride in encoder.strides)
-            encoder = create_encoder(name, config.in_channels, features=features)
+    encoder = encoder_of(config.encoder, config.in_channels, STRIDES[: depth + 1])
     known = encoder.strides
     return encoder, [known.index(stride) if stride in known else None for stride in STRIDES]

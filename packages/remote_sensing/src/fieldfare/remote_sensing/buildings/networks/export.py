@@ -30,11 +30,14 @@ def export_onnx(network: BuildingNetwork, target: Path, *, tile: int = 512) -> f
         Largest difference between ONNX Runtime and torch on random images.
 
     Raises:
-        InputError: the export packages are not installed, or tile is no multiple of 64.
+        InputError: the export packages are not installed, tile is no multiple of 64, or the
+            network is PEM, which has no ONNX form.
         RunError: the exported network disagrees by more than `TOLERANCE`; nothing is written.
     """
     if tile < PAD or tile % PAD:
         raise InputError(f"--tile {tile}: must be a multiple of {PAD}")
+    if network.config.architecture == "pem":
+        raise InputError("pem has no ONNX form: what its queries find is sorted out in Python")
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((2, network.config.in_channels, tile, tile), generator=generator)
     return export.export_onnx(

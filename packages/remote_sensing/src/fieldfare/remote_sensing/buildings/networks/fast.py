@@ -39,7 +39,7 @@ class FastBuildingNetwork(nn.Module):
             fast.encoder = reparameterize_model(fast.encoder, inplace=True)
         fast.encoder = _Cast(fast.encoder, dtype)
         fold_batch_norms(fast.encoder)
-        if fast.config.architecture == "lraspp":
+        if fast.config.architecture in ("lraspp", "pem"):
             fold_batch_norms(fast.decoder)
         elif fast.config.architecture == "unet":
             head = network.encoder.channels[network.encoder.strides.index(32)]

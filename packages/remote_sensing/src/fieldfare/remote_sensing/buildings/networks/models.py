@@ -21,5 +21,5 @@ def load_model(name_or_path: str) -> tuple[BuildingNetwork, ModelCard]:
 
 def describe(config: NetworkConfig) -> str:
     """One phrase on a network."""
-    named = {"unetplusplus": "U-Net++", "unet": "U-Net", "lraspp": "LR-ASPP"}
+    named = {"unetplusplus": "U-Net++", "unet": "U-Net", "lraspp": "LR-ASPP", "pem": "PEM"}
     return f"{named[config.architecture]} on {config.encoder}"

@@ -21,13 +21,14 @@ from scipy import ndimage
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings, fit
 
+from ...weights.digest import digest
 from ..data.table import LabelledScene
 from ..evaluation.label_shift import outlines, predicted_mask
 from ..evaluation.metrics import ratio
 from ..evaluation.objects import SIZE_EDGES, object_scores
 from ..networks.building_network import BuildingNetwork, NetworkConfig
 from .imitation import Distillation, MutualLearning, Pair
-from .run import DataSettings, digest, initial_weights, train, validation
+from .run import DataSettings, initial_weights, train, validation
 
 METHODS = ("finetune", "distillation", "mutual")
 
@@ -142,6 +143,8 @@ def _check_student(student: NetworkConfig, teacher: NetworkConfig) -> None:
         wanted, given = getattr(teacher, name), getattr(student, name)
         if wanted != given:
             raise InputError(f"student: {name} is {given}, that of the noisy model {wanted}")
+    if "pem" in (student.architecture, teacher.architecture):
+        raise InputError("pem learns no other network's maps; --method finetune goes on with it")
     missing = set(student.outputs) - set(teacher.outputs)
     if missing:
         raise InputError(f"student: the noisy model gives no {', '.join(sorted(missing))}")

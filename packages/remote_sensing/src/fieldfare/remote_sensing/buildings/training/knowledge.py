@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a building model knows: features of its training scenes, and what its IoU was where."""
+"""What a building model knows: features and colours of its training scenes, what its IoU was where,
+and how its answers hold on validation scenes that are slightly changed."""
 
 import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fieldfare.common.trust.features import Array
+from fieldfare.common.trust.guard import PART as GUARD
+from fieldfare.common.trust.guard import Guard, fit_guard
+from fieldfare.common.trust.knowledge import PART as KNOWLEDGE
 from fieldfare.common.trust.knowledge import Knowledge, Samples, learn
 
 from ..data.table import LabelledScene
+from ..inference.colours import PART as COLOURS
+from ..inference.colours import learn_colours
+from ..inference.guarding import RANK, SIDE, augmentations, encoded_by
 from ..inference.predict import Predictor
 from ..inference.trust import BLOCK, LAYERS, SIGNS, Look
 from ..networks.building_network import BuildingNetwork
@@ -24,6 +33,9 @@ LEAST_BUILDING = 0.03
 
 LEAST_SAMPLES = 16
 """Blocks of validation scenes at least; from fewer nothing is learned."""
+
+LEAST_SQUARES = 16
+"""Of validation scenes, for a guard."""
 
 STRIDE, MOST_CUTS = 160, 8
 """Pixels from one cut of a scene to the next, and how many are looked at for each place and way."""
@@ -86,6 +98,72 @@ def learn_knowledge(
     if samples.home.sum() < LEAST_SAMPLES or seen < 8:
         return None
     return learn(LAYERS, known, samples, signs=SIGNS, quality=QUALITY)
+
+
+def learn_parts(
+    network: BuildingNetwork,
+    training: Mapping[str, Sequence[LabelledScene]],
+    validation: Mapping[str, Sequence[LabelledScene]],
+    *,
+    told: Callable[[str], None] = lambda line: None,
+) -> dict[str, dict[str, Tensor]]:
+    """All that a model file holds besides the network; empty where there is too little.
+
+    Args:
+        network: trained.
+        training, validation: place -> scenes; all of `validation` are of the model's own kind.
+    """
+    if network.config.in_channels != 3:
+        return {}
+    knowledge = learn_knowledge(network, training, validation, set(validation), told=told)
+    if knowledge is None:
+        return {}
+    told(knowledge.summary())
+    gsd = network.config.gsd
+    scenes = [*_listed(training), *_listed(validation)]
+    colours = learn_colours(pixels_of(scene_tiles(scene, gsd)) for scene in scenes)
+    guard = learn_guard(network, [t for s in _listed(validation) for t in scene_tiles(s, gsd)])
+    parts = {KNOWLEDGE: knowledge.to_tensors()}
+    if colours is not None:
+        parts |= {COLOURS: colours.to_tensors()}
+    if guard is not None:
+        parts |= {GUARD: guard.to_tensors()}
+    return parts
+
+
+def learn_guard(network: BuildingNetwork, tiles: Sequence[Tile]) -> Guard | None:
+    """From squares of validation tiles; None where there are fewer than LEAST_SQUARES."""
+    cut = [
+        image[top : top + SIDE, left : left + SIDE].transpose(2, 0, 1).astype(np.float32) / 255
+        for image, _, known in tiles
+        for top in _starts(image.shape[0])
+        for left in _starts(image.shape[1])
+        if known[top : top + SIDE, left : left + SIDE].mean() > 0.9
+    ]
+    if len(cut) < LEAST_SQUARES:
+        return None
+    encode = encoded_by(Predictor(network, device="cpu"))
+    clean = [torch.from_numpy(picture)[None] for picture in cut]
+    return fit_guard(encode, augmentations(), clean, rank=RANK)
+
+
+def _listed(places: Mapping[str, Sequence[LabelledScene]]) -> list[LabelledScene]:
+    return [scene for scenes in places.values() for scene in scenes]
+
+
+def _starts(length: int) -> list[int]:
+    """Where squares begin that overlap and reach both ends."""
+    if length < SIDE:
+        return []
+    count = math.ceil((length - SIDE) / STRIDE) + 1
+    found: list[int] = np.linspace(0, length - SIDE, count).round().astype(int).tolist()
+    return found
+
+
+def pixels_of(tiles: Sequence[Tile]) -> np.ndarray:
+    """Known pixels of tiles, (N, 3) in [0, 1]."""
+    found = [image[known] for image, _, known in tiles]
+    return np.concatenate([np.empty((0, 3)), *found]) / 255
 
 
 def _spoilt(

@@ -2,7 +2,6 @@
 """Training on labelled scenes: the supervised objective, validation, the run."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,14 @@ from torch import Tensor, nn
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings, fit
 
+from ...weights.digest import digest
 from ...weights.imagenet import imagenet_weights
 from ..data.patches import PatchDataset, truth_maps
 from ..data.table import LabelledScene
 from ..evaluation.metrics import Confusion, confusion
-from ..networks.building_network import ENCODERS, BuildingNetwork, NetworkConfig
+from ..networks.building_network import BuildingNetwork, NetworkConfig
+from ..networks.encoders import ENCODERS
+from .instances import InstanceObjective
 from .losses import DeepSupervision, parse_loss
 
 VALIDATION_TILE = 512
@@ -50,9 +52,15 @@ class DataSettings:
             [scene for scene in scenes if scene.split == "train"],
             gsd=config.gsd,
             patch=self.patch,
-            outputs=config.outputs,
+            outputs=("instances",) if config.architecture == "pem" else config.outputs,
             zoom=self.zoom,
         )
+
+    def objective(self, config: NetworkConfig) -> "Objective | InstanceObjective":
+        """The loss of this network."""
+        if config.architecture == "pem":
+            return InstanceObjective()
+        return Objective(self.supervision(config))
 
     def supervision(self, config: NetworkConfig) -> DeepSupervision:
         """The loss for the maps that this network gives in training."""
@@ -174,14 +182,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: not a readable file of weights ({error})") from None
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Of weights: a run is not resumed with another start."""
-    found = hashlib.sha256()
-    for tensor in tensors.values():
-        found.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    return found.hexdigest()
-
-
 def train(
     config: NetworkConfig,
     scenes: Sequence[LabelledScene],
@@ -218,7 +218,7 @@ def train(
     return fit(
         network,
         dataset,
-        Objective(data.supervision(config)),
+        data.objective(config),
         settings,
         folder,
         validate=validation(scenes, config.gsd),

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training pairs: high-resolution tiles and their reduced copies, drawn reproducibly."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,30 +11,6 @@ from fieldfare.common.training import Draw
 
 from .degradations import DegradationRange, degrade
 from .reduction import reduce_bicubic
-
-
-def read_tiles(folder: Path, channels: int) -> list[np.ndarray]:
-    """Read every GeoTIFF of a folder as (H, W, C) uint8, in order of name.
-
-    Raises:
-        InputError: no GeoTIFF in the folder, or one that is not uint8 or has too few bands.
-    """
-    from ...rasters.opening import open_raster
-
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
-    if not paths:
-        raise InputError(f"{folder}: holds no .tif files")
-    tiles = []
-    for path in paths:
-        with open_raster(path) as source:
-            if source.dtypes[0] != "uint8" or source.count < channels:
-                raise InputError(
-                    f"{path}: training needs uint8 with at least {channels} bands, "
-                    f"this has {source.count} of {source.dtypes[0]}"
-                )
-            tiles.append(source.read(range(1, channels + 1)).transpose(1, 2, 0))
-    return tiles
-
 
 LONGEST_STRIDE = 32
 """Of the network that `perceptual_weight` compares by, in high-resolution pixels."""

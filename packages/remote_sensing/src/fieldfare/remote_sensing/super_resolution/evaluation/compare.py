@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure models on a folder of image pairs, bicubic enlargement beside every model."""
 
-import csv
 import fnmatch
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,9 @@ import numpy as np
 import torch
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.files import atomic_path, write_text
 from fieldfare.common.windows import plan, reflect_indices, stream
 
+from ...rasters import scores
 from ...rasters.opening import open_raster
 from ...rasters.pictures import save_sheet
 from ..data.reduction import reduce_bicubic
@@ -206,34 +204,17 @@ def evaluate(
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean of each column for each contender, in the order of the rows."""
-    names = dict.fromkeys(row["model"] for row in rows)
-    means = []
-    for name in names:
-        mine = [row for row in rows if row["model"] == name]
-        columns = {c: [row[c] for row in mine if row[c] is not None] for c in COLUMNS}
-        means.append(
-            {"model": name}
-            | {c: float(np.mean(values)) if values else None for c, values in columns.items()}
-        )
-    return means
+    return scores.summarise(rows, COLUMNS)
 
 
 def write_reports(
     folder: Path, rows: Sequence[dict[str, Any]], shown: Sequence[Shown]
 ) -> list[Path]:
     """Write `evaluation.csv` (each image), `evaluation.json` (means) and `contact_sheet.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table, summary, sheet = (
-        folder / name for name in ("evaluation.csv", "evaluation.json", "contact_sheet.png")
-    )
-    with atomic_path(table) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    report = {"definitions": metrics.DEFINITIONS, "means": summarise(rows)}
-    write_text(summary, json.dumps(report, indent=2) + "\n")
+    made = scores.write_tables(folder, rows, COLUMNS, metrics.DEFINITIONS)
+    sheet = folder / "contact_sheet.png"
     _contact_sheet(sheet, rows, shown)
-    return [table, summary, sheet]
+    return [*made, sheet]
 
 
 def _contact_sheet(target: Path, rows: Sequence[dict[str, Any]], shown: Sequence[Shown]) -> None:

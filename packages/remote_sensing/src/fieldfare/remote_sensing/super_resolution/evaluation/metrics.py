@@ -2,8 +2,11 @@
 """Quality of a restored image; images are (3, H, W) float32 in [0, 1]."""
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
+from ...rasters.quality import psnr as psnr
+from ...rasters.quality import rounded as rounded
+from ...rasters.quality import seam_score as seam_score
+from ...rasters.quality import ssim as ssim
 from ..data.reduction import reduce_bicubic
 
 DEFINITIONS = {
@@ -19,62 +22,9 @@ DEFINITIONS = {
 }
 
 
-def rounded(image: np.ndarray) -> np.ndarray:
-    """Clip to [0, 1] and round to 256 levels, as a uint8 file would."""
-    levels: np.ndarray = np.rint(np.clip(image, 0, 1) * 255)
-    return (levels / 255).astype(np.float32)
-
-
-def psnr(image: np.ndarray, truth: np.ndarray, border: int = 4) -> float:
-    """See `DEFINITIONS`; infinite for equal images."""
-    inside = slice(border, -border or None)
-    error = float(np.mean((image - truth)[:, inside, inside].astype(np.float64) ** 2))
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
-
-
-def ssim(image: np.ndarray, truth: np.ndarray, border: int = 4) -> float:
-    """See `DEFINITIONS`. Source: Wang et al. 2004 (doi 10.1109/TIP.2003.819861)."""
-    inside = slice(border, -border or None)
-    return float(
-        structural_similarity(
-            image[:, inside, inside],
-            truth[:, inside, inside],
-            channel_axis=0,
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
-
-
 def low_resolution_rmse(image: np.ndarray, low: np.ndarray) -> float:
     """See `DEFINITIONS`; low is (3, h, w) in [0, 1]."""
     scale = image.shape[1] // low.shape[1]
     again = reduce_bicubic(np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0), scale)
     error = again.transpose(2, 0, 1).astype(np.float64) - low.astype(np.float64) * 255
     return float(np.sqrt(np.mean(error**2)))
-
-
-def seam_score(
-    image: np.ndarray, rows: list[int], columns: list[int], scale: int = 4
-) -> float | None:
-    """Step across tile borders over the mean step of nearby lines, averaged over the borders.
-
-    The lines 1 to 3 input pixels away are taken, which lie alike within an input pixel.
-
-    Args:
-        rows, columns: output pixels at which a tile begins or ends, inside the image.
-
-    Returns:
-        1 where there is no seam; None where there is no border.
-    """
-    ratios = []
-    for axis, lines in ((1, rows), (2, columns)):
-        steps = np.abs(np.diff(image, axis=axis)).mean(axis=(0, 3 - axis))
-        for line in lines:
-            nearby = [line - 1 + away * scale for away in (-3, -2, -1, 1, 2, 3)]
-            nearby = [i for i in nearby if 0 <= i < len(steps)]
-            if 0 < line <= len(steps) and nearby:
-                ratios.append(steps[line - 1] / max(float(steps[nearby].mean()), 1e-6))
-    return float(np.mean(ratios)) if ratios else None

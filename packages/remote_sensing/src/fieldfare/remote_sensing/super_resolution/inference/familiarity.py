@@ -14,6 +14,7 @@ import numpy as np
 from fieldfare.common.trust.knowledge import Judgement, Knowledge, read_knowledge
 
 from ...rasters.reading import Scene, ValueRange, fill_missing
+from ...rasters.samples import windows_over
 from .looks import LEAST_SIDE, SIGNS, Looks, features_of, looks_of
 
 LAYERS = ("input",)
@@ -97,22 +98,12 @@ def signs_of(estimates: np.ndarray) -> np.ndarray:
 
 def windows_features(scene: Scene, values: ValueRange, channels: int) -> np.ndarray:
     """Features (N, F) of the windows of a raster that hold data, in its first bands."""
-    whole = (scene.dataset.height, scene.dataset.width)
-    sides = (min(SIDE, whole[0]), min(SIDE, whole[1]))
-    if min(sides) < LEAST_SIDE:
+    if min(SIDE, scene.dataset.height, scene.dataset.width) < LEAST_SIDE:
         return np.empty((0, 0))
-    places = [
-        np.unique(np.linspace(0, length - side, min(ACROSS, -(-length // side))).astype(int))
-        for length, side in zip(whole, sides, strict=True)
-    ]
     found = []
-    for top in places[0].tolist():
-        for left in places[1].tolist():
-            rows, columns = (top, top + sides[0]), (left, left + sides[1])
-            read = scene.read(rows, columns)
-            valid = scene.valid(read, rows, columns)
-            chosen = [min(band, len(read) - 1) for band in range(channels)]
-            if valid[chosen].mean() >= LEAST_VALID:
-                seen = (read.astype(np.float32) - values.low) / (values.high - values.low)
-                found.append(features_of(fill_missing(seen, valid)[chosen].clip(0, 1)))
+    for read, valid in windows_over(scene, SIDE, ACROSS):
+        chosen = [min(band, len(read) - 1) for band in range(channels)]
+        if valid[chosen].mean() >= LEAST_VALID:
+            seen = (read.astype(np.float32) - values.low) / (values.high - values.low)
+            found.append(features_of(fill_missing(seen, valid)[chosen].clip(0, 1)))
     return np.stack(found) if found else np.empty((0, 0))

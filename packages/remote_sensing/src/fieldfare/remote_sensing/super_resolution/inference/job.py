@@ -15,7 +15,7 @@ from fieldfare.common.windows import Plan, band_bytes, plan
 from ... import __version__
 from ...rasters.geotiff import BLOCK
 from ...rasters.opening import GDAL_CACHE_MB
-from ...rasters.ranges import spread_of
+from ...rasters.ranges import choose_range
 from ...rasters.reading import Scene, ValueRange
 from .consistency import CONTEXT, ROUND_CONTEXT, ROUNDS
 from .familiarity import Assessment, Familiarity
@@ -185,28 +185,6 @@ def prepare(path: Path, settings: InferSettings, restorer: Restorer) -> Job:
         consistent=consistent,
         assessment=assessment,
     )
-
-
-def choose_range(scene: Scene, text: str | None) -> tuple[ValueRange, bool]:
-    """The values a model sees as 0 and 1, see `InferSettings.value_range`, and whether some of the
-    scene lie outside.
-
-    A scene without valid pixels has 0:1.
-
-    Raises:
-        InputError: infinite values.
-    """
-    spread = spread_of(scene)
-    found, wanted = spread.extremes, spread.bulk
-    if found is None:
-        return wanted, False
-    if text not in (None, "auto"):
-        wanted = ValueRange.parse(str(text))
-    elif text is None and scene.dtype == np.uint8:
-        wanted = ValueRange(0, 255)
-    elif text is None and scene.dtype.kind == "f" and found.low >= 0 and found.high <= 1:
-        wanted = ValueRange(0, 1)
-    return wanted, found.low < wanted.low or found.high > wanted.high
 
 
 def identity(settings: InferSettings) -> dict[str, Any]:

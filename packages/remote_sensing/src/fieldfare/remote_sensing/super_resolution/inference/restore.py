@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fieldfare.common.errors import RunError
 from fieldfare.common.runtime import resolve_device, resolve_precision
 from fieldfare.common.weights import locate
 
+from ...rasters.bands import band_groups
 from ..networks.fast import FastEDiffSR
 from ..networks.model import TASK, SuperResolutionModel, enlarge, load_model
 from ..sampling.noise import noise_field
@@ -148,18 +148,6 @@ class DiffusionRestorer:
         return restored.float().cpu().numpy()
 
 
-def band_groups(count: int, channels: int) -> list[list[int]]:
-    """Bands (0-based) in groups of a model's channels; the last group repeats its last band.
-
-    Four bands for a model of three give [[0, 1, 2], [3, 3, 3]].
-    """
-    groups = [
-        list(range(first, min(first + channels, count))) for first in range(0, count, channels)
-    ]
-    groups[-1] += [count - 1] * (channels - len(groups[-1]))
-    return groups
-
-
 def restore_bands(restorer: Restorer, tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Restore all bands of a batch, group by group; (N, bands, h, w) in and out."""
     count = tiles.shape[1]
@@ -168,13 +156,6 @@ def restore_bands(restorer: Restorer, tiles: np.ndarray, starts: np.ndarray) -> 
         restored = restorer(np.ascontiguousarray(tiles[:, group]), starts, number)
         parts.append(restored[:, : min(restorer.channels, count - group[0])])
     return np.concatenate(parts, axis=1)
-
-
-def finite(values: np.ndarray) -> np.ndarray:
-    """The values; raises RunError where a network has given NaN or infinity for finite input."""
-    if not np.isfinite(values).all():
-        raise RunError("the network gives values that are no numbers; its weights are damaged")
-    return values
 
 
 def enlarged_excess(excess: np.ndarray, scale: int) -> np.ndarray:

@@ -9,15 +9,16 @@ import numpy as np
 
 from fieldfare.common.windows import stream
 
+from ...rasters.bands import finite
 from ...rasters.geotiff import BLOCK, provenance_tags, to_sample_type, write_geotiff
 from ...rasters.opening import environment, files_of
-from ...rasters.reading import Scene, fill_missing
+from ...rasters.preview import before_after
+from ...rasters.reading import fill_missing
 from ...rasters.rows import RowStore, kept_rows
-from ...rasters.writing import check_disk, together
+from ...rasters.writing import check_disk, output_nodata, together, write_scene
 from .consistency import ProjectedRows
 from .job import InferSettings, Job, identity, prepare
-from .preview import before_after
-from .restore import MARGIN, Restorer, enlarged_excess, finite, restore_bands
+from .restore import MARGIN, Restorer, enlarged_excess, restore_bands
 
 
 def infer(
@@ -62,11 +63,12 @@ def infer(
                 tags = _tags(path, settings, job, restorers[0])
                 with together(target, deviation, preview) as (enlarged, spread, picture):
                     assert enlarged is not None
-                    _write(enlarged, job, rows, settings, tags)
+                    write_scene(enlarged, rows, scene, scale, tags=tags, cog=settings.cog)
                     if spread:
                         _write_deviation(spread, job, rows, settings, tags)
                     if picture:
-                        before_after(scene, enlarged, job.values, picture, scale)
+                        title = f"{scale} x"
+                        before_after(scene, enlarged, job.values, picture, scale, title=title)
             return {
                 "output": str(target),
                 "width": scene.width * scale,
@@ -157,39 +159,6 @@ def _restore_rows(
         blend="hann",
         from_row=(first - given[0]) * scale,
         progress=progress,
-    )
-
-
-def output_nodata(scene: Scene) -> float | None:
-    """The nodata value of the output: the scene's, or NaN for float bands that have none."""
-    if scene.nodata is None and scene.dtype.kind == "f":
-        return float("nan")
-    return scene.nodata
-
-
-def _write(
-    target: Path,
-    job: Job,
-    rows: RowStore,
-    settings: InferSettings,
-    tags: dict[str, str],
-) -> None:
-    scene, nodata = job.scene, output_nodata(job.scene)
-
-    def nothing(count: int) -> np.ndarray:
-        shape = (len(scene.bands), count, scene.width * job.scale)
-        return np.full(shape, nodata or 0, scene.dtype)
-
-    write_geotiff(
-        target,
-        rows.read("values", BLOCK, nothing),
-        scene,
-        job.scale,
-        dtype=scene.dtype,
-        nodata=nodata,
-        tags=tags,
-        descriptions=[scene.dataset.descriptions[band - 1] for band in scene.bands],
-        cog=settings.cog,
     )
 
 

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rs-dehaze infer."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fieldfare.common import batch, console
+from fieldfare.common.commands.infer import (
+    check_targets,
+    infer_many,
+    input_key,
+    seconds_of,
+    show_plan,
+)
+from fieldfare.common.errors import InputError
+from fieldfare.common.progress import Progress
+from fieldfare.common.runtime import set_threads
+
+from ...rasters.extent import held_by
+from ...rasters.opening import environment, files_of
+from ...rasters.windows import window_of
+from ...rasters.writing import PICTURES, RASTERS, check_suffix
+from ..inference import run as inference
+from ..inference.dehazers import Dehazer
+from ..inference.run import InferSettings, Job, identity, prepare
+from ..options import InferOptions
+
+
+def infer(inputs: Sequence[Path], options: InferOptions) -> None:
+    """Dehaze one raster, or many through `batch`."""
+    set_threads()
+    with environment(allow_remote=options.allow_remote):
+        settings = _settings(inputs, options)
+        if len(inputs) == 1 and not options.output.is_dir():
+            _infer_one(inputs[0], settings, options)
+        else:
+            _infer_many(inputs, settings, options)
+
+
+def _settings(inputs: Sequence[Path], options: InferOptions) -> InferSettings:
+    return InferSettings(
+        model=options.model,
+        bands=options.bands,
+        value_range=options.value_range,
+        window=window_of(inputs, options.window, options.bbox),
+        tile=options.tile,
+        overlap=options.overlap,
+        batch=options.batch,
+        device=options.device,
+        precision=options.precision,
+        cog=options.layout == "cog",
+        allow_remote=options.allow_remote,
+    )
+
+
+def _infer_one(source: Path, settings: InferSettings, options: InferOptions) -> None:
+    quiet, output, picture = options.quiet, options.output, options.preview
+    targets = {"--output": output, "--preview": picture}
+    check_targets(files_of(source), targets, options)
+    check_suffix("--output", output, RASTERS)
+    check_suffix("--preview", picture, PICTURES)
+    made = [str(path) for path in targets.values() if path]
+    dehazer = settings.dehazer()
+    if options.dry_run:
+        _show_plan(source, made, settings, dehazer, options)
+        return
+    bars: list[Progress] = []
+
+    def started(job: Job) -> None:
+        outside = ", those outside are carried over" if job.beyond else ""
+        console.say(f"{source}: values {job.values} are seen as 0 to 1{outside}", quiet=quiet)
+        if alpha := job.scene.alpha:
+            hint = "name it in --bands if it is not transparency"
+            console.say(f"{source}: band {alpha}, marked as alpha, is kept; {hint}", quiet=quiet)
+        bars.append(Progress("dehaze", len(job.tiles), quiet=quiet))
+
+    result = inference.infer(
+        source,
+        output,
+        settings,
+        dehazer,
+        preview=picture,
+        resume=options.resume,
+        started=started,
+        progress=lambda done, total: bars[0].update(done),
+    )
+    bars[0].__exit__(None, None, None)
+    result |= {"preview": picture}
+    console.emit(result, as_json=options.as_json, text="\n".join(made))
+
+
+def _show_plan(
+    source: Path,
+    made: Sequence[str],
+    settings: InferSettings,
+    dehazer: Dehazer,
+    options: InferOptions,
+) -> None:
+    """Print tiles, cost and memory, and the time that one measured tile promises."""
+    job = prepare(source, settings, dehazer)
+    with job.scene as scene:
+        side = settings.tile + 2 * job.dehazer.margin
+        tile = np.zeros((1, len(scene.bands), side, side), np.float32)
+        held = held_by(scene, job.tiles, margin=job.dehazer.margin)
+        plan = {
+            "input": f"{scene.width} x {scene.height}, {len(scene.bands)} bands of {scene.dtype}",
+            "output": f"{scene.width} x {scene.height}",
+            "files": ", ".join(made),
+            "range": str(job.values),
+            "tiles": len(job.tiles),
+            "tiles_with_data": held.tiles,
+            "memory_mb": round(job.memory / 2**20),
+            "disk_mb": -(-round(2 * held.share * job.row_bytes) // 2**20),
+        }
+    show_plan(plan, options, seconds=seconds_of(lambda: job.dehazer(tile), count=held.tiles))
+
+
+def _infer_many(inputs: Sequence[Path], settings: InferSettings, options: InferOptions) -> None:
+    if options.preview:
+        raise InputError("--preview takes one input and an output file")
+    settings.dehazer()  # so that a wrong model is refused once, before any worker starts
+
+    def outputs_of(path: Path) -> tuple[Path, ...]:
+        return (options.output / f"{path.stem}_clear.tif",)
+
+    sources = {input_key(path): path for path in inputs}
+    infer_many(
+        inputs,
+        functools.partial(make_worker, settings, sources),
+        outputs_of,
+        options,
+        files_of=files_of,
+        settings=identity(settings),
+    )
+
+
+def make_worker(settings: InferSettings, sources: Mapping[str, Path]) -> batch.Process:
+    """Load the model once; the returned function dehazes one item.
+
+    Args:
+        sources: the raster of each item, which is not always a file: it may be in an archive.
+    """
+    dehazer = settings.dehazer()
+
+    def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
+        source, target = sources[item.key], temporaries[0]
+        result = inference.infer(source, target, settings, dehazer, store=item.outputs[0])
+        return {"tiles": float(result["tiles"])}
+
+    return process

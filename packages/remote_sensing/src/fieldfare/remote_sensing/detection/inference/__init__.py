@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a scene to outlines: prepare, predict, outline, square, write."""

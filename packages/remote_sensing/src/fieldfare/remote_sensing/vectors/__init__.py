@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vector files: reading those that nobody vouches for, moving between CRSs, writing."""
