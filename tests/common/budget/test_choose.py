@@ -58,6 +58,30 @@ def test_measures_no_further_than_needed_and_never_what_memory_forbids() -> None
     assert measured == ["large", "small"]
 
 
+def test_what_cannot_be_fast_enough_is_not_measured() -> None:
+    measured: list[str] = []
+    assert chosen(measured, seconds=1.2) == "small"
+    assert measured == ["large", "small"]  # a third of nine seconds is still too much
+
+
+def test_time_that_is_spent_ends_the_search() -> None:
+    measured: list[str] = []
+
+    def seconds(variant: Variant) -> float:
+        measured.append(variant.name)
+        return 0.1
+
+    with pytest.raises(InputError, match="--within"):
+        choose(
+            VARIANTS,
+            Limits(seconds=5.0),
+            memory_of=lambda _: 1,
+            seconds_of=seconds,
+            spent=lambda: 4.0 + 2 * len(measured),
+        )
+    assert measured == ["large", "small"]  # the latter for the message
+
+
 def test_of_equal_quality_the_cheaper_one() -> None:
     twins = [
         Variant("dear", {}, 0.5, 200, 1, 1.0, 1),

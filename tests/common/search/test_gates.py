@@ -94,7 +94,7 @@ def test_the_logits_move_to_the_better_candidate() -> None:
         gated.add_gate_gradient()
         optimiser.step()
     assert gated.best() == 0
-    assert float(gated.logits.softmax(0)[0]) > 0.8
+    assert gated.logits.softmax(0)[0].item() > 0.8
 
 
 def test_needs_candidates_and_their_latency() -> None:

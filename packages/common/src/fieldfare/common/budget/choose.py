@@ -61,17 +61,20 @@ def choose(
     *,
     memory_of: Callable[[Variant], int],
     seconds_of: Callable[[Variant], float],
+    spent: Callable[[], float] = lambda: 0.0,
     margin: float = MARGIN,
 ) -> Chosen:
     """The variant of the highest quality that keeps within a share of every limit.
 
     Of equal quality the one of fewer operations is taken, then that of the first name. Variants are
-    measured from the best on, and no further than to the first that fits.
+    measured from the best on, and no further than to the first that fits. What is not fast enough
+    even where all of the time is the network's is left out unmeasured.
 
     Args:
         memory_of: bytes at the peak of the whole process; must itself take little.
-        seconds_of: of the whole run, from one unit that it measures; asked only where the memory
-            suffices.
+        seconds_of: of the rest of the run, from a unit that it measures; asked only where the
+            memory suffices.
+        spent: seconds so far, those of measuring included.
         margin: that share. Operations are counted, not measured, and may take all of theirs.
 
     Raises:
@@ -88,17 +91,22 @@ def choose(
             raise _nothing("--budget", format_macs(limits.macs), format_macs(least))
     memory = {variant.name: memory_of(variant) for variant in left}
     if limits.memory is not None:
-        most = margin * limits.memory
-        if not any(memory[variant.name] <= most for variant in left):
+        left = [item for item in left if memory[item.name] <= margin * limits.memory]
+        if not left:
             needed = f"{math.ceil(min(memory.values()) / margin / 2**20)}MiB"
             raise _nothing("--max-memory", format_bytes(limits.memory), needed)
-        left = [variant for variant in left if memory[variant.name] <= most]
-    fastest = math.inf
+    most = math.inf if limits.seconds is None else margin * limits.seconds
+    quickest = min(left, key=lambda item: item.seconds)
+    fastest, scale = math.inf, 0.0  # scale: of seconds here to those elsewhere
     for variant in left:
-        seconds = seconds_of(variant)
-        if limits.seconds is None or seconds <= margin * limits.seconds:
-            return Chosen(variant, Expected(seconds, memory[variant.name]))
-        fastest = min(fastest, seconds)
+        hopeless = scale and spent() + scale * variant.seconds > most
+        if hopeless and variant is not quickest:  # whose time is the smallest to be asked for
+            continue
+        rest = seconds_of(variant)
+        total = spent() + rest
+        if total <= most:
+            return Chosen(variant, Expected(total, memory[variant.name]))
+        fastest, scale = min(fastest, total), rest / variant.seconds
     needed = f"{math.ceil(100 * fastest / margin) / 100:g}s"
     raise _nothing("--within", format_seconds(limits.seconds or 0), needed)
 

@@ -48,6 +48,8 @@ def draw(found: Variants, target: Path) -> None:
             fontsize=8,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.margins(x=0.15, y=0.1)
     axes.set_xlabel(f"seconds for {found.unit}\n{found.machine}")
     axes.set_ylabel(found.metric)

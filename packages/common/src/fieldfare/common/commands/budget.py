@@ -96,12 +96,13 @@ def plan(
     def memory(variant: Variant) -> int:
         return held + (variant.peak_bytes or 0) + memory_of(settled(options, variant))
 
-    def seconds(variant: Variant) -> float:
-        rest = seconds_of(settled(options, variant))
-        return running_seconds() + rest  # what the measurement took, too
-
-    candidates = _of_model(found, model, default_model)
-    chosen = choose(candidates, limits, memory_of=memory, seconds_of=seconds)
+    chosen = choose(
+        _of_model(found, model, default_model),
+        limits,
+        memory_of=memory,
+        seconds_of=lambda variant: seconds_of(settled(options, variant)),
+        spent=running_seconds,
+    )
     console.say(chosen.sentence(found.metric))
     planned = Plan(limits, chosen.variant, found.metric, chosen.expected)
     return settled(options, chosen.variant), planned
