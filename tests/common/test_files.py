@@ -163,3 +163,16 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     check_output(tmp_path / "new.tif", overwrite=False)
     alive.communicate(b"\n")
     assert sorted(os.listdir(tmp_path)) == sorted(name for name, kept in names.items() if kept)
+
+
+@pytest.mark.parametrize("ending", ["", ".tif", ".plain.tif", ".tif.ovr.tmp"])
+def test_what_a_killed_run_left_goes_whatever_a_writer_added_to_its_name(
+    tmp_path: Path, ending: str
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = {pid: f".fieldfare.{socket.gethostname()}.{pid}.6{ending}" for pid in (dead.pid, 1)}
+    for name in names.values():
+        (tmp_path / name).write_text("half")
+    check_output(tmp_path / "a.tif", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == [names[1]]  # whose process lives

@@ -14,7 +14,7 @@ from pathlib import Path
 from .errors import InputError
 
 _COUNT = itertools.count()
-_TEMPORARY = re.compile(r"\.fieldfare\.(?P<host>.+)\.(?P<pid>\d+)\.\d+(\.\w+)?", re.ASCII)
+_TEMPORARY = re.compile(r"\.fieldfare\.(?P<host>.+)\.(?P<pid>\d+)\.\d+(\.\w+)*", re.ASCII)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
