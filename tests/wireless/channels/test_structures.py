@@ -104,3 +104,16 @@ def test_convert_writes_what_infer_reads(tmp_path: Path) -> None:
     assert (float(found.power), float(found.noise_power)) == (2, 0.5)
     again = ["convert", str(target), "-o", str(target), "--overwrite"]
     assert CliRunner().invoke(main, again).exit_code == 2
+
+
+@pytest.mark.parametrize("kind", [0x7A, 0x5A])  # of numbers, which scipy takes for an address
+def test_a_file_that_ends_its_reader_is_refused(kind: int, tmp_path: Path) -> None:
+    path = tmp_path / "h.mat"
+    scipy.io.savemat(path, {"H": CHANNEL[:, 0], **LEVELS})
+    whole = path.read_bytes()
+    numbers = whole.index(np.array([9, CHANNEL[:, 0].size * 8], "<u4").tobytes())  # real part's tag
+    path.write_bytes(whole[:numbers] + bytes([kind]) + whole[numbers + 1 :])
+    with pytest.raises(InputError, match=r"h\.mat: damaged MATLAB file"):
+        read_channels(path)
+    path.write_bytes(whole)
+    assert read_channels(path).H.shape == EXPECTED.shape

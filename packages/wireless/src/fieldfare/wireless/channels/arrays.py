@@ -18,7 +18,8 @@ from torch import Tensor
 from fieldfare.common.errors import InputError
 from fieldfare.common.files import atomic_path
 
-from .structures import Tree, tree_of, tree_of_hdf5
+from .matlab5 import Matlab5
+from .structures import Tree, tree_of_hdf5
 
 Arrays = dict[str, np.ndarray]
 
@@ -172,19 +173,15 @@ def _read_npy(path: Path, entry: zipfile.ZipInfo) -> np.ndarray:
 
 def _open_matlab(path: Path) -> ArrayFile:
     """Files of MATLAB 5 to 7."""
-    import scipy.io
-
+    file = Matlab5(path)
     with _reading(path):
-        kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
-
-    def load(name: str) -> Any:
-        return scipy.io.loadmat(path, variable_names=[name])[name]
+        kinds = file.contents()
 
     def reader(name: str) -> Callable[[], np.ndarray]:
-        return lambda: _python_axes(load(name))
+        return lambda: _python_axes(file.load(name))
 
     def structure(name: str) -> Callable[[], Tree]:
-        return lambda: tree_of(load(name))
+        return lambda: file.load(name)
 
     nested = [name for name, kind in kinds.items() if kind in ("struct", "cell")]
     return ArrayFile(
