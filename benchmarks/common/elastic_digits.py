@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """One elastic network against its smallest and largest networks trained alone, on 8x8 digits.
 
-Usage: python benchmarks/common/elastic_digits.py [--steps 600] [--seeds 3] [--smallest]
+Usage: python benchmarks/common/elastic_digits.py [--steps 600] [--seeds 3]
+       [--smallest | --sandwich]
 
-The elastic network trains in the published stages; the others for as many steps of one network
-each. Steps of several networks count once, as in the published schedule. Digits of scikit-learn
-(1797 images, UCI ML hand-written digits): the first 1200 train and recalibrate, the last 597 test.
+The elastic network trains in the published stages, or by the sandwich rule; the others for as many
+steps of one network each. Steps of several networks count once, as in the published schedule.
+Digits of scikit-learn (1797 images, UCI ML hand-written digits): the first 1200 train and
+recalibrate, the last 597 test.
 Nothing is chosen on either. A row: smallest elastic, alone, largest elastic, alone.
 """
 
@@ -29,6 +31,7 @@ from fieldfare.common.elastic.mobilenet import (
     space,
 )
 from fieldfare.common.elastic.recalibrate import recalibrate
+from fieldfare.common.elastic.sandwich import SandwichLoss
 from fieldfare.common.elastic.shrink import ShrinkingLoss, published_stages
 
 LAYOUT = Layout(1, 2, 0.5, (Stage(32, 1, "relu"), Stage(64, 2, "hard_swish", "hard_se")))
@@ -83,11 +86,19 @@ def elastic(genes: Space, x: Tensor, y: Tensor, steps: int, seed: int, smallest:
     return net
 
 
+def sandwiched(genes: Space, x: Tensor, y: Tensor, steps: int, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    net = elastic_classifier(genes, LAYOUT, 10)
+    train(net, x, y, steps, RATE, SandwichLoss(lambda out, b: F.cross_entropy(out, b[1])), seed)
+    return net
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--smallest", action="store_true", help="in every step, the first draw")
+    parser.add_argument("--sandwich", action="store_true", help="all sizes from the first step")
     options = parser.parse_args()
     x, y = digits()
     genes = space(2, depths=(1, 2), kernels=(3, 5), expansions=(3, 4, 6))
@@ -97,7 +108,10 @@ def main() -> None:
     rows = []
     for seed in range(options.seeds):
         start = time.process_time()
-        net = elastic(genes, x, y, options.steps, seed, options.smallest)
+        if options.sandwich:
+            net = sandwiched(genes, x, y, options.steps, seed)
+        else:
+            net = elastic(genes, x, y, options.steps, seed, options.smallest)
         row = []
         for choice in ends.values():
             own = accuracy(net.extract(choice), x, y)

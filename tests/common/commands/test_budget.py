@@ -18,6 +18,7 @@ FOUND = Variants(
     (
         Variant("whole", {"model": "herd", "depth": 4}, 0.9, 40, 400, 4.0, 2**20),
         Variant("half", {"model": "herd", "depth": 2}, 0.5, 10, 100, 1.0, 2**20),
+        Variant("wild", {"model": "strays", "depth": 0}, 0.99, 1, 1, 0.1, 2**20, True),
     ),
 )
 HOUR = 3600.0
@@ -34,15 +35,17 @@ def packaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "variants_of", lambda task: FOUND)
 
 
-def plan(options: Options) -> tuple[Options, budget.Plan]:
-    return budget.plan(
-        "counting",
-        options,
-        memory_of=lambda chosen: 2**20,
-        seconds_of=lambda chosen: HOUR * (chosen.depth or 0),
-        model=options.model,
-        default_model="herd",
-    )
+def plan(options: Options, workers: int | None = None) -> tuple[Options, budget.Plan | None]:
+    def needs(chosen: Options) -> budget.Needs[int]:
+        return budget.Needs(lambda sheep: 2**20, lambda sheep: HOUR * sheep * (chosen.depth or 0))
+
+    return budget.within("counting", options, [1], needs, workers=workers)
+
+
+def planned(options: Options, workers: int | None = None) -> tuple[Options, budget.Plan]:
+    options, found = plan(options, workers)
+    assert found
+    return options, found
 
 
 def test_asked_where_a_limit_or_a_name_is_given() -> None:
@@ -52,28 +55,89 @@ def test_asked_where_a_limit_or_a_name_is_given() -> None:
 
 
 def test_the_chosen_variant_sets_the_options(capsys: pytest.CaptureFixture[str]) -> None:
-    options, planned = plan(Options(within=3 * HOUR))
+    options, found = planned(Options(within=3 * HOUR))
     assert options.depth == 2
-    assert planned.variant.name == "half"
+    assert found.variant.name == "half"
     assert "half: expects share 0.500, about 2 h" in capsys.readouterr().err
-    told = planned.outcome()
+    told = budget.outcome(found)
     assert told["variant"] == "half"
     assert told["expected_seconds"] >= 2 * HOUR
     assert 0 < told["run_seconds"] < told["expected_seconds"]
-    assert "of 3 h 00 min" in planned.sentence()
+    assert "of 3 h 00 min" in found.sentence()
+    assert budget.record(found) == {"variant": "half"}
+
+
+def test_nothing_is_chosen_unasked() -> None:
+    options = Options(depth=7)
+    assert plan(options) == (options, None)
+    assert budget.outcome(None) == budget.record(None) == {}
 
 
 def test_a_named_variant_is_taken_unmeasured() -> None:
-    options, planned = plan(Options(variant="whole"))
+    options, found = planned(Options(variant="whole"))
     assert options.depth == 4
-    assert planned.expected is None
+    assert found.expected is None
     with pytest.raises(InputError, match="--variant: takes no --within"):
         plan(Options(variant="whole", within=HOUR))
+
+
+def test_what_the_user_fixed_stays() -> None:
+    options, found = planned(Options(depth=2, within=99 * HOUR))
+    assert (options.depth, found.variant.name) == (2, "half")
+    with pytest.raises(InputError, match="--depth 3: nothing was measured with that"):
+        plan(Options(depth=3, within=99 * HOUR))
+    with pytest.raises(InputError, match="--variant whole: is not with --depth 2"):
+        plan(Options(depth=2, variant="whole"))
+
+
+def test_a_variant_for_those_who_name_it_is_not_chosen_otherwise() -> None:
+    assert planned(Options(within=99 * HOUR))[1].variant.name == "whole"
+    assert planned(Options(within=99 * HOUR, model="strays"))[1].variant.name == "wild"
+    assert planned(Options(variant="wild"))[0].model == "strays"
 
 
 def test_a_model_without_variants_is_refused() -> None:
     with pytest.raises(InputError, match="--model mine"):
         plan(Options(model="mine", within=9 * HOUR))
+
+
+def test_workers_share_the_inputs_and_must_start() -> None:
+    def needs(chosen: Options) -> budget.Needs[float]:
+        return budget.Needs(lambda size: 2**20, lambda size: size * (chosen.depth or 0))
+
+    alone, shared = (
+        budget.within("counting", Options(within=HOUR), [100.0, 60.0], needs, workers=workers)[1]
+        for workers in (1, 2)
+    )
+    assert alone is not None
+    assert shared is not None
+    assert alone.expected is not None
+    assert shared.expected is not None
+    assert 640 < alone.expected.seconds < 640 + HOUR
+    assert alone.expected.seconds - shared.expected.seconds == pytest.approx(240, abs=60)
+    assert shared.expected.memory == pytest.approx(2 * alone.expected.memory, rel=0.5)
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_of_many_inputs_a_bad_one_does_not_stop_the_others(workers: int | None) -> None:
+    def size(sheep: int) -> int:
+        if not sheep:
+            raise InputError("no sheep")
+        return sheep
+
+    def chosen(inputs: list[int]) -> budget.Plan | None:
+        needs = budget.Needs(size, size)
+        return budget.within(
+            "counting", Options(within=HOUR), inputs, lambda _: needs, workers=workers
+        )[1]
+
+    with pytest.raises(InputError, match="no sheep"):
+        chosen([0, 0])
+    if workers:
+        assert chosen([0, 5]) is not None
+    else:
+        with pytest.raises(InputError, match="no sheep"):
+            chosen([0, 5])
 
 
 def test_a_variant_of_other_options_is_refused() -> None:
@@ -87,4 +151,4 @@ def test_the_process_knows_its_age_and_its_memory() -> None:
     assert 0 < age < 1e6
     assert process.running_seconds() >= age
     if process.STATUS.exists():
-        assert process.peak_bytes() >= process.held_bytes() > 2**20
+        assert 1.02 * process.peak_bytes() >= process.held_bytes() > 2**20  # counted in lots

@@ -312,3 +312,30 @@ def test_selective_attention_is_alone_what_it_is_in_a_batch_and_its_router_learn
     assert (published(x[:1])[0] - published(x)[0][:1]).abs().max() > 1e-3
     with pytest.raises(ValueError, match="must be even"):
         SelectiveAttention(9, 3)
+
+
+def test_parts_of_a_pass_are_routed_as_if_each_ran_alone():
+    host = Host().eval()
+    chain = with_experts(host, "recurrent", k=1)
+    parts = [torch.randn(2, 5, 8), torch.randn(3, 4, 8)]
+    masks = [torch.ones(2, 5, dtype=torch.bool), torch.arange(4) < torch.tensor([[4], [2], [1]])]
+    alone = []
+    for x, mask in zip(parts, masks, strict=True):
+        chain.given = State(mask=mask)
+        host(x)
+        alone.append(dict(chain.choices))
+    with torch.inference_mode():
+        for _ in range(2):  # a second pass forgets the first
+            chain.given = [State(mask=mask) for mask in masks]
+            xs = list(parts)
+            for layer in host.layers:  # layer by layer, as a network that mixes them must
+                xs = [x + layer(host.norm(x)) for x in xs]
+    for name in NAMES:
+        for number, choice in enumerate(chain.parts[name]):
+            assert torch.equal(choice.chosen, alone[number][name].chosen)
+        joined = chain.choices[name]
+        assert joined.chosen.shape == (2 * 5 + 3 * 4, 4)
+        assert int(joined.mask.sum()) == 10 + 7
+        assert int(joined.chosen.sum()) == 17
+    with pytest.raises(ValueError, match="more often than the chain was given states"):
+        host.layers[1](parts[0])

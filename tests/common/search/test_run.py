@@ -2,7 +2,7 @@
 """The loop: limits before evaluation, each network once, the same by the same seed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +141,32 @@ def test_evaluations_are_kept_and_a_torn_line_is_forgotten(tmp_path: Path) -> No
     assert all(json.loads(line) for line in path.read_text().splitlines())
     with pytest.raises(InputError, match="other settings"):
         Cached(evaluate, path, "seed 1")
+
+
+@pytest.mark.parametrize("left", ["", '{"set', '{"settings": "see'])
+def test_a_file_that_a_killed_run_only_began_is_begun_again(tmp_path: Path, left: str) -> None:
+    path, choice = tmp_path / "evaluations.jsonl", SPACE.smallest()
+    path.write_text(left)
+    known = Cached(planted(0).evaluate, path, "seed 0")
+    assert len(known) == 0
+    value = known([choice])
+    assert np.array_equal(Cached(planted(1).evaluate, path, "seed 0")([choice]), value)
+    path.write_text("my notes")
+    with pytest.raises(InputError, match="other settings"):
+        Cached(planted(0).evaluate, path, "seed 0")
+
+
+def test_what_is_known_is_written_before_the_next_is_asked(tmp_path: Path) -> None:
+    path, rng = tmp_path / "evaluations.jsonl", np.random.default_rng(0)
+    lines = list[int]()
+
+    def one_by_one(choices: Sequence[Choice]) -> Iterator[list[float]]:
+        for number, _ in enumerate(choices):
+            lines.append(len(path.read_text().splitlines()))
+            yield [float(number)]
+
+    Cached(one_by_one, path)([SPACE.sample(rng) for _ in range(3)])
+    assert lines == [1, 2, 3]
 
 
 def test_the_report_always_has_the_random_row(tmp_path: Path) -> None:

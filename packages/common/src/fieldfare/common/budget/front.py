@@ -29,6 +29,7 @@ def draw(found: Variants, target: Path) -> None:
     The front is a line; each point has its name.
     """
     from matplotlib.figure import Figure  # without pyplot, which would open a display
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -48,9 +49,10 @@ def draw(found: Variants, target: Path) -> None:
             fontsize=8,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
-    axes.margins(x=0.15, y=0.1)
+    axes.margins(x=0.2, y=0.1)
     axes.set_xlabel(f"seconds for {found.unit}\n{found.machine}")
     axes.set_ylabel(found.metric)
     axes.set_title(found.task)

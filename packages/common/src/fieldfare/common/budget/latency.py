@@ -61,15 +61,19 @@ def measure(
     return best
 
 
+def overload() -> str | None:
+    """That more is running than there are cores, in words; None where it is not so."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"{load:.1f} processes run on {cores} cores" if load > cores else None
+
+
 def refuse_load() -> None:
     """Raise RunError where more is running than there are cores."""
-    if not hasattr(os, "getloadavg"):
-        return
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > cores:
+    if (load := overload()) is not None:
         raise RunError(
-            f"{load:.1f} processes run on {cores} cores; what is measured now would be wrong: "
-            "wait until the machine is idle"
+            f"{load}; what is measured now would be wrong: wait until the machine is idle"
         )
 
 

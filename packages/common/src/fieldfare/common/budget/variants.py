@@ -31,6 +31,8 @@ class Variant:
         bytes: of the weight file.
         seconds: of one unit on the machine that is named in `Variants`, one thread.
         peak_bytes: memory that one unit adds there.
+        only_named: it is never chosen unless its model or itself is named: what the default model
+            promises besides its quality, it does not.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Variant:
     bytes: int
     seconds: float
     peak_bytes: int | None = None
+    only_named: bool = False
 
 
 @dataclass(frozen=True)

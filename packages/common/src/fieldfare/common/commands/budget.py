@@ -2,18 +2,21 @@
 """`infer --within`, `--max-memory`, `--budget`, `--variant`: which variant, and what was true."""
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .. import console
 from ..budget.choose import Expected, Limits, choose, format_bytes
 from ..budget.process import held_bytes, peak_bytes, running_seconds
 from ..budget.variants import Variant, Variants, variants_of
-from ..console.shared import BudgetOptions
+from ..console.shared import BudgetOptions, ManyOptions
 from ..errors import InputError
 from ..progress import format_seconds
+from ..runtime import set_threads
 
+Input = TypeVar("Input")
 Options = TypeVar("Options", bound=BudgetOptions)
 
 
@@ -62,71 +65,159 @@ def limits_of(options: BudgetOptions) -> Limits:
     return Limits(options.within, options.max_memory, options.budget)
 
 
-def plan(
+@dataclass(frozen=True)
+class Needs(Generic[Input]):
+    """What a run with a variant's options takes for one input.
+
+    Attributes:
+        memory: bytes that it adds, besides those of one unit in the network; counted, not measured.
+        seconds: of all of it, from a part that is done on trial.
+    """
+
+    memory: Callable[[Input], int]
+    seconds: Callable[[Input], float]
+
+
+def within(
     task: str,
     options: Options,
+    inputs: Sequence[Input],
+    needs: Callable[[Options], Needs[Input]],
     *,
-    memory_of: Callable[[Options], int],
-    seconds_of: Callable[[Options], float],
-    model: str,
-    default_model: str,
-) -> tuple[Options, Plan]:
-    """Take the named or the best fitting variant; say which on stderr.
+    workers: int | None = None,
+) -> tuple[Options, Plan | None]:
+    """Take the named or the best fitting variant for all inputs together; say which on stderr.
+
+    Options that differ from their defaults stay as they are: only variants with just these values
+    are looked at.
 
     Args:
-        memory_of: bytes that a run with the options of a variant adds, besides those of one unit in
-            its network; counted, not measured. Neither is called where a variant is named.
-        seconds_of: of the rest of the run, from one unit that is measured.
-        model: that was asked for; another than the default leaves only its own variants.
+        needs: of the options of a variant; not called where the user names it.
+        workers: processes that share the inputs, each as long in starting as this one was; None:
+            all is done in this one.
 
     Returns:
-        The options with the variant's settings, and the plan.
+        The options with the variant's settings, and the plan; without a limit or a name the options
+        as they are, and None.
 
     Raises:
         InputError: nothing fits, or there is no such variant, or limits beside a named variant.
     """
+    if not asked(options):
+        return options, None
+    starting = running_seconds() if workers else 0.0
     limits, found = limits_of(options), variants_of(task)
     if options.variant is not None:
         if limits:
             raise InputError("--variant: takes no --within, --max-memory or --budget beside it")
         variant = found.named(options.variant)
+        if kept := _kept(options, variant):
+            raise InputError(f"--variant {variant.name}: is not with {kept}; leave one out")
         return settled(options, variant), Plan(limits, variant, found.metric)
+    abreast = min(workers or 1, len(inputs))
+    if workers:
+        set_threads(max(1, (os.cpu_count() or 1) // workers))  # as each of them will have
     held = held_bytes()
 
     def memory(variant: Variant) -> int:
-        return held + (variant.peak_bytes or 0) + memory_of(settled(options, variant))
+        each = _of_each(needs(settled(options, variant)).memory, inputs, many=bool(workers))
+        return round(held + (variant.peak_bytes or 0) + max(each)) * abreast
+
+    def seconds(variant: Variant) -> float:
+        each = _of_each(needs(settled(options, variant)).seconds, inputs, many=bool(workers))
+        return starting + max(sum(each) / abreast, *each, 0.0)
 
     chosen = choose(
-        _of_model(found, model, default_model),
+        _open(found, options),
         limits,
         memory_of=memory,
-        seconds_of=lambda variant: seconds_of(settled(options, variant)),
+        seconds_of=seconds,
         spent=running_seconds,
     )
     console.say(chosen.sentence(found.metric))
+    set_threads()
     planned = Plan(limits, chosen.variant, found.metric, chosen.expected)
     return settled(options, chosen.variant), planned
 
 
-def _of_model(found: Variants, model: str, default_model: str) -> list[Variant]:
-    if model == default_model:
-        return list(found.variants)
-    own = [variant for variant in found.variants if variant.settings.get("model") == model]
-    if not own:
+def _of_each(
+    asked_of: Callable[[Input], float], inputs: Sequence[Input], *, many: bool
+) -> list[float]:
+    """What is asked of every input; of many, those that cannot be read are told of in their turn.
+
+    Raises:
+        InputError: none of them can.
+    """
+    found = []
+    for number, one in enumerate(inputs, start=1):
+        try:
+            found.append(asked_of(one))
+        except InputError:
+            if not many or (number == len(inputs) and not found):
+                raise
+    return found
+
+
+def outcome(planned: Plan | None) -> dict[str, Any]:
+    """What was true in the end, for JSON; nothing where nothing was chosen."""
+    return planned.outcome() if planned else {}
+
+
+def record(planned: Plan | None) -> dict[str, str]:
+    """What a manifest holds among the settings; nothing where nothing was chosen."""
+    return {"variant": planned.variant.name} if planned else {}
+
+
+def tell(planned: Plan | None, options: ManyOptions) -> None:
+    """Say what was true in the end."""
+    if planned and not options.dry_run:
+        console.say(planned.sentence(), quiet=options.quiet)
+
+
+def _open(found: Variants, options: BudgetOptions) -> list[Variant]:
+    """The variants that are with what the user fixed."""
+    given = getattr(options, "model", None)
+    left = [
+        variant
+        for variant in found.variants
+        if not _kept(options, variant)
+        and not (variant.only_named and variant.settings.get("model") != given)
+    ]
+    if not left:
+        kept = dict.fromkeys(_kept(options, variant) for variant in found.variants)
         raise InputError(
-            f"--model {model}: nothing was measured of its variants; leave out --within, "
-            "--max-memory and --budget, or take a packaged model"
+            f"{min(kept, key=len)}: nothing was measured with that; leave it out, or --within, "
+            "--max-memory and --budget"
         )
-    return own
+    return left
+
+
+def _kept(options: BudgetOptions, variant: Variant) -> str:
+    """What the user gave that the variant would change, as options; empty where nothing is."""
+    told = []
+    for name, value in _settings(options, variant).items():
+        field = next(field for field in dataclasses.fields(options) if field.name == name)
+        given = getattr(options, name)
+        if given not in (field.default, value):
+            text = ",".join(map(str, given)) if isinstance(given, tuple) else given
+            told.append(f"--{name.replace('_', '-')} {text}")
+    return " ".join(told)
 
 
 def settled(options: Options, variant: Variant) -> Options:
-    """The options with a variant's settings in them, and its name for the record.
+    """The options with a variant's settings in them.
 
     Raises:
         InputError: the variant was made for options that this command does not have.
     """
+    return dataclasses.replace(options, **_settings(options, variant))
+
+
+def _settings(options: BudgetOptions, variant: Variant) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(options)}
     if unknown := set(variant.settings) - known:
         raise InputError(f"--variant {variant.name}: sets {', '.join(sorted(unknown))}, not known")
-    return dataclasses.replace(options, **variant.settings)
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in variant.settings.items()
+    }

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `infer` says, or does, about an input that is unlike what the model knows."""
 
+from collections.abc import Sequence
+
+from .. import console
 from ..console.shared import TrustOptions
 from ..errors import InputError
 from ..trust.knowledge import Judgement
@@ -22,3 +25,15 @@ def warning(judgement: Judgement | None, name: str, options: TrustOptions) -> st
     if options.strict:
         raise InputError(f"{line}; nothing was written, as --strict was given")
     return line
+
+
+def tell(doubts: Sequence[str], name: str, options: TrustOptions) -> None:
+    """Say what is odd about an input, before anything is written.
+
+    Raises:
+        InputError: with `--strict`, instead.
+    """
+    for line in doubts:
+        if options.strict:
+            raise InputError(f"{name}: {line}; nothing was written, as --strict was given")
+        console.say(f"warning: {name}: {line}")

@@ -7,6 +7,7 @@ never depends on the rest of the batch, except where `compat="published"` asks f
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
@@ -42,6 +43,24 @@ class Choice(NamedTuple):
     def per_token(self, experts: slice = slice(None)) -> Tensor:
         """(..., T) how many of these experts each token runs."""
         return self.chosen[..., experts].sum(dim=-1)
+
+
+def joined(choices: Sequence[Choice]) -> Choice:
+    """Of several parts' tokens (..., T, E) one of all of them, (N, E); a single one as it is."""
+    if len(choices) == 1:
+        return choices[0]
+    chosen, weights, logits = (
+        torch.cat([getattr(choice, name).flatten(0, -2) for choice in choices])
+        for name in ("chosen", "weights", "logits")
+    )
+    masks = [
+        torch.ones_like(c.chosen[..., 0]) if c.mask is None else c.mask.expand(c.chosen.shape[:-1])
+        for c in choices
+    ]
+    mask = None
+    if any(choice.mask is not None for choice in choices):
+        mask = torch.cat([part.flatten() for part in masks])
+    return Choice(chosen, weights, logits, mask, all(choice.every for choice in choices))
 
 
 class Choose(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .choice import Choice
+from .choice import Choice, joined
 from .layer import ExpertLayer, Routed
 from .routing import State
 
@@ -20,27 +20,54 @@ from .routing import State
 class Chain:
     """The layers of one network through which a router's memory runs, in their order.
 
-    Attributes:
-        given: what the next passes carry besides the tokens; set by the caller.
-        choices: of the last pass, by the name of the layer. They hold on to its graph, for losses.
+    A pass runs each layer once; or, where a network computes its sequences in several parts, layer
+    by layer, once for each part, always in the same order of parts. Then `given` is a state for
+    each part, set before every pass.
     """
 
     def __init__(self) -> None:
-        self.given = State()
-        self.choices: dict[str, Choice] = {}
-        self._state = State()
+        self._given: State | Sequence[State] = State()
+        self._begin()
+
+    @property
+    def given(self) -> State | Sequence[State]:
+        """What the next passes carry besides the tokens; set by the caller."""
+        return self._given
+
+    @given.setter
+    def given(self, value: State | Sequence[State]) -> None:
+        self._given = value
+        self._begin()
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """Of the last pass, by the name of the layer; of several parts all tokens in one row.
+
+        They hold on to its graph, for losses.
+        """
+        return {name: joined(found) for name, found in self.parts.items()}
+
+    def _begin(self) -> None:
+        given = self._given
+        self._states = [given] if isinstance(given, State) else list(given)
+        self.parts: dict[str, list[Choice]] = {}
 
     def run(self, layer: ExpertLayer, name: str, x: Tensor, *, first: bool) -> Tensor:
-        """One layer of a pass."""
-        if first:
-            self.choices, self._state = {}, self.given
-        routed: Routed = layer(x, self._state)
-        self.choices[name], self._state = routed.choice, routed.state
+        """One layer of a pass, on one of its parts."""
+        if first and len(self.parts.get(name, ())) in (0, len(self._states)):
+            self._begin()
+        found = self.parts.setdefault(name, [])
+        if len(found) == len(self._states):
+            raise ValueError(f"{name} ran more often than the chain was given states")
+        routed: Routed = layer(x, self._states[len(found)])
+        self._states[len(found)] = routed.state
+        found.append(routed.choice)
         return routed.output
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies of a network hold nothing of a pass."""
-        return {"given": self.given, "choices": {}, "_state": State()}
+        states = [self._given] if isinstance(self._given, State) else list(self._given)
+        return {"_given": self._given, "_states": states, "parts": {}}
 
 
 class Hosted(nn.Module):

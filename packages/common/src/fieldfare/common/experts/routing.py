@@ -209,7 +209,7 @@ class LookupRouter(nn.Module):
             raise ValueError("a lookup router wants `classes` in the pass's state")
         classes = state.classes
         if classes.ndim < x.ndim - 1:
-            classes = of_sequences(classes, len(x))[:, None].expand(x.shape[:-1])
+            classes = of_sequences(classes, x.shape[0])[:, None].expand(x.shape[:-1])
         return certain(self.table[classes], self.count), None
 
 
@@ -240,6 +240,8 @@ def of_sequences(values: Tensor, sequences: int) -> Tensor:
     Raises:
         ValueError: B is no multiple.
     """
+    if values.shape[0] == sequences:  # also where the size is a symbol, in tracing
+        return values
     if sequences % max(1, len(values)):
         raise ValueError(f"{len(values)} values do not fit {sequences} sequences")
     return values.repeat_interleave(sequences // max(1, len(values)), dim=0)

@@ -54,7 +54,7 @@ class StochasticRouter(nn.Module):
         else:
             drawn = self.draw(state.keys)
             if x.ndim > 2:
-                drawn = of_sequences(drawn, len(x))
+                drawn = of_sequences(drawn, x.shape[0])
             expert = drawn.to(x.device).view(-1, *[1] * (x.ndim - 2)).expand(x.shape[:-1])
         return certain(expert, self.count), None
 

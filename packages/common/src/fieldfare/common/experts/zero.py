@@ -44,14 +44,19 @@ class Constant(nn.Module):
         self.constant = nn.Parameter(torch.randn(count, width))
         self.mix = nn.Parameter(torch.randn(count, 2, width) / width**0.5)
 
+    def _one(self, x: Tensor, number: int) -> Tensor:
+        own, constant = F.linear(x, self.mix[number]).softmax(dim=-1).split(1, dim=-1)
+        mixed: Tensor = own * x + constant * self.constant[number]
+        return mixed
+
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor | None) -> Tensor:
         """(N, D) -> (N, D)."""
         output = torch.zeros_like(x)
         for number in range(self.count):
-            rows = torch.arange(len(x), device=x.device)
-            if chosen is not None:
-                rows = rows[chosen[:, number]]
-            own, constant = F.linear(x[rows], self.mix[number]).softmax(dim=-1).split(1, dim=-1)
-            value = own * x[rows] + constant * self.constant[number]
-            output = output.index_add(0, rows, value * weights[rows, number, None])
+            if chosen is None:
+                output = output + self._one(x, number) * weights[:, number, None]
+                continue
+            rows = chosen[:, number].nonzero()[:, 0]
+            value = self._one(x[rows], number) * weights[rows, number, None]
+            output = output.index_add(0, rows, value)
         return output

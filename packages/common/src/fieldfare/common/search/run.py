@@ -135,9 +135,7 @@ class _Proposals:
             if not left:
                 break
             own = attempt < TRIES // 2  # afterwards the strategy has nothing new to say
-            draws = (
-                self.strategy.ask(left) if own else [space.sample(self.rng) for _ in range(left)]
-            )
+            draws = self.strategy.ask(left) if own else self._drawn(left)
             found += [choice for choice in map(space.canonical, draws[:left]) if self._fits(choice)]
         return found
 

@@ -4,7 +4,8 @@
 Li et al. 2022, *EfficientFormer: Vision Transformers at MobileNet Speed* (arXiv 2206.01191): each
 slot of a network mixes its candidate blocks with learnt weights; afterwards, one action after
 another (a slot's next cheaper candidate), the one that loses least worth for each millisecond saved
-is taken, until the whole fits. The published networks' search code is not published.
+is taken, until the whole fits. The published networks' search code is not published. `budget.table`
+tells the milliseconds of candidates.
 """
 
 from collections.abc import Sequence
