@@ -5,7 +5,8 @@
 
 The twin starts from the packaged weights and trains on for a while with the rounding in place; on
 channels that neither has seen it is compared with its teacher, and with the same rounding without
-training. The run resumes from its folder. Rounding is simulated: bytes are counted, not timed.
+training. A second twin learns the bits of every weight and input, 2 to 16. Runs resume from their
+folders. Rounding is simulated: bytes are counted, not timed.
 """
 
 import argparse
@@ -14,7 +15,12 @@ from pathlib import Path
 from fieldfare.common.console import table
 from fieldfare.common.runtime import set_threads
 from fieldfare.wireless.networks.models import load_precoder_network
-from fieldfare.wireless.networks.quantised import quantise, stored_bytes
+from fieldfare.wireless.networks.quantised import (
+    LearntLinear,
+    learn_bits,
+    quantise,
+    stored_bytes,
+)
 from fieldfare.wireless.training.run import train_precoder, training_settings
 from fieldfare.wireless.training.samples import CellBatches, CellSettings
 from fieldfare.wireless.training.validation import PrecoderValidation
@@ -36,14 +42,32 @@ def main() -> None:
         options.work,
         start=quantise(network),
     )
+    learnt = train_precoder(
+        CellBatches(CellSettings()),
+        training_settings(options.steps, 1e-2),
+        options.work.with_name(options.work.name + "_learnt"),
+        start=learn_bits(network),
+    ).eval()
     measure = PrecoderValidation()
-    names = {"float32": network, "rounded": rounded, "rounded, trained on": trained}
+    names = {
+        "float32": network,
+        "rounded": rounded,
+        "rounded, trained on": trained,
+        "bits learned": learnt,
+    }
     print("sum rate over WMMSE's, mean over fully loaded, part loaded and correlated channels")
     rows = [
         {"weights": name, "bytes": stored_bytes(net), "ratio": round(measure(net)["ratio"], 4)}
         for name, net in names.items()
     ]
     print(table(rows))
+    print("\nbits learned, of weights and inputs")
+    chosen = [
+        {"layer": name, "weight": module.chosen()[0], "input": module.chosen()[1]}
+        for name, module in learnt.named_modules()
+        if isinstance(module, LearntLinear)
+    ]
+    print(table(chosen))
 
 
 if __name__ == "__main__":

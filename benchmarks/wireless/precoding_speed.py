@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rate against microseconds of every precoder, one thread, i.i.d. channels in one call.
 
-    python benchmarks/wireless/precoding_speed.py [--count 256] [--growth] [--picture FILE.png]
+    python benchmarks/wireless/precoding_speed.py [--count 256] [--growth] [--slot]
+        [--picture FILE.png]
 
 Processor time of the least of some calls, per channel, so that other work on the machine matters
 little; rates as mean sum rates over that of WMMSE (from RZF, relative change 1e-6). "icgnn" is the
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="also up to 64 users, 256 antennas")
+    parser.add_argument("--slot", action="store_true", help="the slot's table alone")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--picture", type=Path, help="rate against microseconds at 10 dB")
     options = parser.parse_args()
@@ -102,11 +104,12 @@ def main() -> None:
     calls = methods(options.model, compile_network(load_precoder_network(options.model)[0]))
     rows = [
         row
-        for size in SIZES
+        for size in (() if options.slot else SIZES)
         for snr in SNRS_DB
         for row in measure(size, snr, options.count, options.repeats, calls)
     ]
-    print(table(rows))
+    if rows:
+        print(table(rows))
     if options.growth:
         grown = [row for size in GROWTH for row in measure(size, 10, 32, options.repeats, calls)]
         print("\nGrowth at 10 dB, 32 channels a call")

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Satisfaction with a zone of tolerance: against max-min and sum rate, and the power it saves.
 
-    python benchmarks/wireless/satisfaction.py
+    python benchmarks/wireless/satisfaction.py [--model FILE]
 
 The stored cell-free networks (FIELDFARE_REFERENCE). Profiles are drawn (seed 0) such that what
 max-min gives every user of a network lies within its zone: adequate 0.5 to 0.95, desired 1.05 to
 1.5 of the mean over the networks. Satisfaction is 0.1 at the adequate rate and 0.9 at the desired.
 "saved" is the power that is not spent for the satisfaction that max-min, or sum rate, gives.
+--model adds a network of `wl-power train --objective satisfaction`.
 """
 
+import argparse
 import os
 from pathlib import Path
 
@@ -17,6 +19,9 @@ import torch
 from torch import Tensor
 
 from fieldfare.common.console import table
+from fieldfare.wireless.cell_free.options import REFINEMENT
+from fieldfare.wireless.networks.models import load_power_network
+from fieldfare.wireless.networks.power import IcgnnPower, allocate
 from fieldfare.wireless.signals.cell_free import CellFree, cell_free, spectral_efficiency
 from fieldfare.wireless.signals.max_min import max_min
 from fieldfare.wireless.signals.satisfaction import (
@@ -39,13 +44,16 @@ def drawn_profile(network: CellFree, fair: Tensor) -> Profile:
     return Profile(least * (0.5 + 0.45 * u), least * (1.05 + 0.45 * v), torch.ones_like(u))
 
 
-def measure(name: str, network: CellFree) -> list[dict[str, object]]:
+def measure(name: str, network: CellFree, model: IcgnnPower | None) -> list[dict[str, object]]:
     """Rows of one file."""
     fair, most = max_min(network).mu, maximise_sum_rate(network).mu
     profile = drawn_profile(network, fair)
     best = maximise_satisfaction(network, profile)
+    compared = {"max-min": fair, "sum-rate": most, "satisfaction": best}
+    if model is not None:
+        compared["icgnn"] = allocate(model, network, profile, REFINEMENT)
     rows = []
-    for method, mu in (("max-min", fair), ("sum-rate", most), ("satisfaction", best)):
+    for method, mu in compared.items():
         reached = mean_satisfaction(network, mu, profile)
         less = least_power(network, profile, reached, mu)
         saved = 1 - spent(network, less) / spent(network, mu)
@@ -67,13 +75,17 @@ def measure(name: str, network: CellFree) -> list[dict[str, object]]:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model")
+    options = parser.parse_args()
     torch.set_num_threads(1)
+    model = load_power_network(options.model)[0].double() if options.model else None
     folder = Path(os.environ["FIELDFARE_REFERENCE"]) / "wireless"
     rows = []
     for name in SIZES:
         stored = np.load(folder / f"cellfree_{name}.npz")
         beta, gamma = (torch.from_numpy(stored[key]).double() for key in ("beta", "gamma"))
-        rows += measure(name, cell_free(beta, gamma, float(stored["P"]), int(stored["N"])))
+        rows += measure(name, cell_free(beta, gamma, float(stored["P"]), int(stored["N"])), model)
     print(table(rows))
 
 

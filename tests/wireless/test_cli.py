@@ -109,9 +109,10 @@ def test_exports_agree_with_torch(tmp_path):
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
     shallow = IcgnnPower(8, 2)  # of random weights: no part of it is without effect
-    for parameter in shallow.heads.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    torch.nn.init.uniform_(shallow.gates)
+    for name, parameter in shallow.named_parameters():
+        if "head" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    torch.nn.init.uniform_(shallow.pace)
     card = ModelCard("model", task_of(shallow), summary="Random.", config=shallow.config)
     models = {"precode": "icgnn_precoder", "power": save_trained(tmp_path, shallow, card)}
     for command, model in models.items():

@@ -60,7 +60,8 @@ def test_many_files_give_the_bytes_that_each_gives_alone(
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     numbers = {line["key"]: line["numbers"] for line in lines if line.get("status") == "done"}
     assert set(numbers) == {"a", "b"}
-    assert all(value for found in numbers.values() for value in found.values())
+    told = [part for found in numbers.values() for part in found.items()]
+    assert all(value for name, value in told if name != "fronthaul_pilots")  # 0 of local precoding
 
 
 def test_a_run_goes_on_where_it_stopped_and_a_bad_file_costs_only_itself(

@@ -3,7 +3,7 @@
 
 import torch
 
-from fieldfare.wireless.networks.layer import SetLayer, UserLayer, pool_all, pool_of
+from fieldfare.wireless.networks.layer import UserLayer, pool_all, pool_of
 
 
 def test_cells_of_any_sizes_pool_as_cells_of_one_size() -> None:
@@ -28,16 +28,3 @@ def test_untrained_a_layer_corrects_nothing() -> None:
     layer = UserLayer(8, 5, first=True)
     _, correction = layer(torch.randn(2, 3, 5), None, torch.ones(2, 3, 1), pool_all)
     assert (correction == 0).all()
-
-
-def test_grids_with_gaps_equal_the_ragged_path() -> None:
-    torch.manual_seed(0)
-    layer = SetLayer(8, 5)
-    mask = torch.rand(3, 4, 6) < 0.5
-    h, x = torch.randn(3, 4, 6, 8), torch.randn(3, 4, 6, 5)
-    dense = layer.dense(h, x, mask.unsqueeze(-1).float())
-    for index in range(3):
-        user, ap = mask[index].nonzero(as_tuple=True)
-        served = mask[index]
-        ragged = layer(h[index][served], x[index][served], [ap, user], [6, 4])
-        torch.testing.assert_close(ragged, dense[index][served], rtol=0, atol=1e-6)

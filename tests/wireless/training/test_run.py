@@ -12,10 +12,17 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw
 from fieldfare.wireless.channels.drops import draw_networks
 from fieldfare.wireless.channels.rayleigh import exponential_correlation, rayleigh
-from fieldfare.wireless.networks.power import OBJECTIVES, IcgnnPower, Objective, allocate
+from fieldfare.wireless.networks.multipliers import OBJECTIVES, Objective, know, listen, value
+from fieldfare.wireless.networks.power import IcgnnPower, allocate
 from fieldfare.wireless.networks.precoder import IcgnnPrecoder, precode
-from fieldfare.wireless.networks.quantised import fake_quantise, quantise, stored_bytes
-from fieldfare.wireless.signals.cell_free import spectral_efficiency
+from fieldfare.wireless.networks.quantised import (
+    LearntLinear,
+    expected_share,
+    fake_quantise,
+    learn_bits,
+    quantise,
+    stored_bytes,
+)
 from fieldfare.wireless.signals.csi import imperfect_csi
 from fieldfare.wireless.signals.linear import rzf
 from fieldfare.wireless.signals.power_baselines import fractional
@@ -32,6 +39,7 @@ from fieldfare.wireless.training.samples import (
     CellSettings,
     NetworkBatches,
     NetworkSettings,
+    draw_profiles,
     neighbours,
     plane_waves,
 )
@@ -124,7 +132,8 @@ def test_with_errors_in_the_estimate_precoders_are_paid_by_the_rate_in_the_chann
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_short_run_beats_fractional_allocation(tmp_path: Path, objective: Objective) -> None:
-    data = NetworkBatches(NetworkSettings(users=(4, 4), aps=(8, 10)), 16)
+    profiles = objective == "satisfaction"
+    data = NetworkBatches(NetworkSettings(users=(4, 4), aps=(8, 10), profiles=profiles), 16)
     network = train_power(
         data,
         training_settings(30, 2e-2),
@@ -135,20 +144,20 @@ def test_a_short_run_beats_fractional_allocation(tmp_path: Path, objective: Obje
         quiet=True,
     )
     cells = draw_networks(32, 4, 9, 2, generator=torch.Generator().manual_seed(9))
-    se = spectral_efficiency(cells, allocate(network, cells))
-    plain = spectral_efficiency(cells, fractional(cells))
-    score = {
-        "max-min": lambda rates: rates.amin(-1).mean(),
-        "sum-rate": lambda rates: rates.sum(-1).mean(),
-        "proportional-fair": lambda rates: rates.log().mean(),
-    }[objective]
-    assert score(se) > score(plain)
+    profile = draw_profiles(cells, torch.Generator().manual_seed(9)) if profiles else None
+    known = know(cells, profile)
+
+    def score(mu: torch.Tensor) -> float:
+        return float(value(known, listen(known, mu), mu, objective).mean())
+
+    untrained = allocate(IcgnnPower(8, 3, objective), cells, profile)
+    assert score(allocate(network, cells, profile)) > score(untrained) > score(fractional(cells))
 
 
 def test_validation_gives_an_untrained_network_the_ratio_of_a_few_steps() -> None:
     found = PrecoderValidation(8)(IcgnnPrecoder(8, 2))
     assert 0.5 < found["full_10db"] < 0.99 < found["part_20db"] <= 1.001
-    found = PowerValidation(4)(IcgnnPower())
+    found = PowerValidation(4)(IcgnnPower(8, 2))
     assert all(0.2 < value < 0.95 for value in found.values())
 
 
@@ -174,3 +183,27 @@ def test_a_low_precision_twin_is_small_and_untrained_the_same() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for name, p in twin.named_parameters() if "head" in name]
     assert any(g is not None and g.abs().sum() > 0 for g in gradients)
+
+
+def test_bits_are_learned_with_the_weights(tmp_path: Path) -> None:
+    """A tensor that the rate does not need loses bits; rounded to 16 it is the network itself."""
+    torch.manual_seed(1)
+    network = IcgnnPrecoder(4, 2)
+    for name, parameter in network.named_parameters():
+        if "head.weight" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    twin = learn_bits(network)
+    layers = [m for m in twin.modules() if isinstance(m, LearntLinear)]
+    assert float(expected_share(twin).detach()) == pytest.approx(np.mean([2, 4, 8, 16]) / 32)
+    for layer in layers:
+        for learnt in (layer.weight_bits, layer.input_bits):
+            torch.nn.init.constant_(learnt.alpha[3], 1.0)
+    assert {layer.chosen() for layer in layers} == {(16, 16)}
+    H = rayleigh((8, 4, 6), torch.Generator().manual_seed(0))
+    kept = precode(twin.eval(), H, 10.0, guard=False).W
+    torch.testing.assert_close(kept, precode(network, H, 10.0, guard=False).W, rtol=0.02, atol=0.02)
+    full = stored_bytes(twin)
+    start = learn_bits(network)
+    settings = training_settings(40, 0.1)
+    found = train_precoder(CellBatches(SMALL, 16), settings, tmp_path, start=start, quiet=True)
+    assert stored_bytes(found) < full < stored_bytes(network)

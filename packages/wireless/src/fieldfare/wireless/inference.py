@@ -4,6 +4,7 @@
 import dataclasses
 import hashlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import Tensor
 
 from fieldfare.common import batch, console
+from fieldfare.common.commands import budget
 from fieldfare.common.commands.infer import check_targets, infer_many, show_plan
 from fieldfare.common.console import shared
 from fieldfare.common.errors import InputError
@@ -26,6 +28,10 @@ from .options import LEARNED, InferOptions
 
 LEAST_S, MOST_S = 0.2, 1.0
 """For a part to tell the time of the whole: needed, and enough."""
+
+COPIES, WRITING = 6, 3
+"""Bytes held for each of a file's: itself, the result, both on their way and what a batch takes;
+times that writing takes what reading does."""
 
 Stored = TypeVar("Stored")
 
@@ -44,6 +50,8 @@ class Result(NamedTuple):
 
 
 Method = Callable[[Stored], Result]
+
+Options = TypeVar("Options", bound=InferOptions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +77,34 @@ class Task(Generic[Stored]):
     load: Callable[[], Method[Stored]]
 
 
-def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> None:
+def infer(
+    inputs: Sequence[Path], options: Options, task_of: Callable[[Options], Task[Stored]]
+) -> None:
     """Work on one file, or on many into a folder.
+
+    Args:
+        task_of: the task with the options of a variant.
 
     Raises:
         InputError: a file that is none, an output that may not be written, no such model.
         SystemExit: some of many failed.
     """
-    if len(inputs) > 1 or options.output.is_dir():
+    set_threads()
+    many = len(inputs) > 1 or options.output.is_dir()
+    task = task_of(options)
+    if not many:
+        check_name(options.output)
+        check_targets(inputs, {"--output": options.output}, options)
+    with told_of_compiling(quiet=options.quiet):
+        options, planned = budget.within(
+            task.name,
+            options,
+            inputs,
+            lambda chosen: _needs(task_of(chosen), chosen),
+            workers=options.workers if many else None,
+        )
+    task = task_of(options)
+    if many:
         outputs = {path: options.output / f"{path.stem}_{task.result}.npz" for path in inputs}
         _check_no_input(inputs, list(outputs.values()))
         infer_many(
@@ -84,13 +112,12 @@ def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> 
             partial(_make_worker, task),
             lambda path: (outputs[path],),
             options,
-            settings=_settings(options, task),
+            settings=_settings(options, task) | budget.record(planned),
             noun=task.noun,
+            finish=lambda: budget.outcome(planned),
         )
+        budget.tell(planned, options)
         return
-    check_name(options.output)
-    check_targets(inputs, {"--output": options.output}, options)
-    set_threads()
     stored = task.read(inputs[0])
     method = task.load()
     with told_of_compiling(quiet=options.quiet):
@@ -102,7 +129,27 @@ def infer(inputs: Sequence[Path], options: InferOptions, task: Task[Stored]) -> 
     if result.note:
         console.say(result.note, quiet=options.quiet)
     found = {"output": options.output, "method": options.method, **result.numbers}
+    found |= budget.outcome(planned)
     console.emit(found, as_json=options.as_json, text=f"{result.text}\n{options.output}")
+    budget.tell(planned, options)
+
+
+def _needs(task: Task[Stored], options: InferOptions) -> budget.Needs[Path]:
+    """Of a file; parts of it are done on trial."""
+
+    def seconds(path: Path) -> float:
+        began = time.perf_counter()
+        stored = task.read(path)
+        reading = time.perf_counter() - began
+        method = task.load()
+        found = _measure(
+            lambda part: _apply(method, task.first(stored, part), path),
+            next(iter(task.sizes(stored).values())),
+            options.batch,
+        )
+        return found.seconds + (1 + WRITING) * reading
+
+    return budget.Needs(lambda path: COPIES * path.stat().st_size, seconds)
 
 
 def _check_no_input(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
@@ -134,7 +181,9 @@ def _apply(method: Method[Stored], stored: Stored, source: Path) -> Result:
 
 def _settings(options: InferOptions, task: Task[Stored]) -> dict[str, Any]:
     """All that a result depends on."""
-    not_it = {field.name for field in dataclasses.fields(shared.InferOptions)} | {"batch", "model"}
+    kinds = (shared.InferOptions, shared.BudgetOptions)
+    not_it = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    not_it |= {"batch", "model"}
     found = {name: _content(value) for name, value in vars(options).items() if name not in not_it}
     if options.method == LEARNED:
         weights = locate(options.model, task.name).read_bytes()

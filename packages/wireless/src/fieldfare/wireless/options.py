@@ -35,7 +35,22 @@ class DrawOptions(shared.SeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(shared.InferOptions):
+class ServingOptions:
+    """Who serves whom in drawn cell-free networks."""
+
+    serving: int | None = option(
+        type=click.IntRange(min=1),
+        help="Of cell-free: each user's strongest APs serve it. [default: all]",
+    )
+    clusters: bool = option(
+        is_flag=True,
+        help="Of cell-free: each AP serves one user of each pilot instead, the one it hears best;"
+        " every user's strongest AP serves it.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(shared.InferOptions, shared.BudgetOptions):
     """Of both `infer`; each says what its methods, model and batch are."""
 
     method: str

@@ -8,16 +8,18 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from fieldfare.common.efficiency.export import export_onnx
+from fieldfare.common.errors import InputError
 
 from ..channels.drops import draw_networks
 from ..networks.power import IcgnnPower
 from ..signals.cell_free import CellFree
+from .options import REFINEMENT, SATISFACTION
 
 TOLERANCE = 1e-5
 
 
 class PowerGraph(nn.Module):
-    """The network on plain tensors; pilots are taken as orthogonal.
+    """The network and its plain steps on plain tensors; pilots are taken as orthogonal.
 
     Args:
         network: the trained network.
@@ -36,7 +38,7 @@ class PowerGraph(nn.Module):
             beta, gamma: (B, K, L); power, antennas: (B, L); serving: (B, K, L) bool.
         """
         network = CellFree(beta, gamma, power, antennas, serving, None)
-        mu: Tensor = self.network(network)
+        mu: Tensor = self.network(network, None, REFINEMENT)
         return mu / power.sqrt().unsqueeze(-2)
 
 
@@ -47,9 +49,11 @@ def write_onnx(network: IcgnnPower, target: Path) -> float:
         The largest difference between ONNX Runtime and torch.
 
     Raises:
-        InputError: the export packages are not installed.
+        InputError: the export packages are not installed, or a network that needs profiles.
         RunError: ONNX Runtime disagrees; nothing is written.
     """
+    if network.objective == SATISFACTION:
+        raise InputError("a network trained for satisfaction takes profiles, which ONNX does not")
     drawn = draw_networks(3, 4, 7, 2, serving_aps=5, generator=torch.Generator().manual_seed(0))
     inputs = [drawn.beta, drawn.gamma, drawn.power, drawn.antennas, drawn.serving]
     names = ["beta", "gamma", "power", "antennas", "serving"]

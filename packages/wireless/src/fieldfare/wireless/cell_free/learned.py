@@ -17,19 +17,47 @@ from ..options import LEARNED
 from ..signals.cell_free import CellFree
 from ..signals.satisfaction import Profile, least_power, maximise_satisfaction
 from .methods import Allocation, baseline, for_reached, in_batches
-from .options import SATISFACTION, AllocationOptions
+from .options import REFINEMENT, SATISFACTION, AllocationOptions
 
 
-def load_allocation(name_or_path: str, *, device: str = "cpu") -> Allocation:
-    """A trained power allocation by name or path; see `load_power_network`."""
+def load_allocation(
+    name_or_path: str,
+    *,
+    device: str = "cpu",
+    profile: Path | None = None,
+    refinement: int = REFINEMENT,
+) -> Allocation:
+    """A trained power allocation by name or path; see `load_power_network`.
+
+    Args:
+        device: where it runs; results come back to the networks' own.
+        profile: what users ask for; needed by networks trained for satisfaction.
+        refinement: plain steps behind the layers.
+
+    Raises:
+        InputError: no such model or device, or a profile that is missing or of other users.
+    """
     network, _ = load_power_network(name_or_path)
     place = resolve_device(device)
     network = network.to(place)
+    asked: Profile | None = None
+    if network.objective == SATISFACTION:
+        if profile is None:
+            raise InputError(
+                f"{name_or_path}: was trained for satisfaction; say what users ask for, --profile"
+                " USERS.csv"
+            )
+        asked = read_profile(profile)
 
     def apply(cells: CellFree) -> Tensor:
-        return allocate(network, cells.map(lambda part: part.to(place))).to(cells.beta.device)
+        wanted = None
+        if asked is not None and profile is not None:
+            check_profile(profile, asked, cells)
+            wanted = Profile(*(part.to(place, cells.beta.dtype) for part in asked))
+        mu = allocate(network, cells.map(lambda part: part.to(place)), wanted, refinement)
+        return mu.to(cells.beta.device)
 
-    return apply
+    return for_reached(apply) if asked is None else apply
 
 
 def satisfying(source: Path, profile: Profile, wanted: float | None, network: CellFree) -> Tensor:
@@ -66,7 +94,9 @@ def find_allocation(method: str, model: str, options: AllocationOptions) -> Allo
         InputError: no such method, model or device, or what it needs is not installed.
     """
     if method == LEARNED:
-        found = load_allocation(model, device=options.device)
+        found = load_allocation(
+            model, device=options.device, profile=options.profile, refinement=options.refine
+        )
     elif method == SATISFACTION:
         if options.profile is None:
             raise InputError(
@@ -76,5 +106,5 @@ def find_allocation(method: str, model: str, options: AllocationOptions) -> Allo
         found = partial(satisfying, options.profile, profile, options.satisfied)
         return in_batches(found, options.batch)
     else:
-        found = baseline(method)
-    return in_batches(for_reached(found), options.batch)
+        found = for_reached(baseline(method))
+    return in_batches(found, options.batch)

@@ -12,6 +12,7 @@ from fieldfare.common.errors import InputError
 
 from ..signals.cell_free import CellFree
 from ..signals.cone_programs import import_cvxpy, max_min_socp
+from ..signals.max_min import max_min as max_min_at_once
 from ..signals.power_baselines import equal, fractional
 from ..signals.sum_rate import maximise_sum_rate
 from .options import CONES, METHODS
@@ -24,10 +25,16 @@ PROVED = 1e-5
 """How near its bound the root of a smallest SINR must come, relatively, for nothing to be said."""
 
 
+FEW, LARGE = 5, 20_000
+"""Networks, and pairs in each: the compiled loops do eight networks at a time, however few there
+are, and from so many pairs on torch's products are the faster."""
+
+
 def _max_min(network: CellFree) -> Tensor:
     from ..networks.kernels.powers import max_min  # loads numba
 
-    found = max_min(network)
+    few_and_large = len(network.beta) < FEW and network.beta[0].numel() > LARGE
+    found = (max_min_at_once if few_and_large else max_min)(network)
     gap = (found.upper_bound / found.min_sinr).sqrt() - 1
     if missed := int((gap > PROVED).sum()):
         warnings.warn(

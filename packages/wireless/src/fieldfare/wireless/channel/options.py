@@ -14,7 +14,9 @@ CELL_FREE = "cell-free"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateOptions(both.DrawOptions, shared.WriteOptions, shared.JsonOptions):
+class GenerateOptions(
+    both.DrawOptions, both.ServingOptions, shared.WriteOptions, shared.JsonOptions
+):
     """Of `gen`."""
 
     channel: str = option(
@@ -25,9 +27,8 @@ class GenerateOptions(both.DrawOptions, shared.WriteOptions, shared.JsonOptions)
     users: int = option(type=click.IntRange(min=1), default=8, help="K.")
     antennas: int = option(type=click.IntRange(min=1), default=8, help="N, or of each AP.")
     aps: int = option(type=click.IntRange(min=1), default=50, help="L, of cell-free.")
-    serving: int | None = option(
-        type=click.IntRange(min=1),
-        help="Of cell-free: each user's strongest APs serve it. [default: all]",
+    pilots: int = option(
+        type=click.IntRange(min=1), default=10, help="Orthogonal ones, of cell-free."
     )
     power_db: float = option(type=float, default=10.0, help="power / noise_power written, dB.")
     csi_error: float = option(

@@ -47,6 +47,7 @@ def draw_networks(
     antennas: int = 1,
     *,
     serving_aps: int | None = None,
+    clusters: bool = False,
     settings: DropSettings | None = None,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
@@ -59,6 +60,7 @@ def draw_networks(
         aps: L.
         antennas: N of every AP.
         serving_aps: every user is served by this many of its strongest APs; all by default.
+        clusters: instead, every AP serves one user of each pilot, see `select_by_pilots`.
         settings: propagation and radio; the book's by default.
         generator: draws positions and shadowing.
         dtype: real, of the result; drawn in float64.
@@ -67,7 +69,7 @@ def draw_networks(
         `CellFree` with leading dimension B.
 
     Raises:
-        InputError: a count below 1, or serving_aps above L.
+        InputError: a count below 1, serving_aps above L, or both it and clusters.
     """
     settings = settings or DropSettings()
     for name, count in (("drops", drops), ("users", users), ("aps", aps), ("antennas", antennas)):
@@ -77,6 +79,12 @@ def draw_networks(
     pilots = assign_pilots(beta, settings.pilots)
     gamma = estimate_gains(beta, pilots, settings)
     serving = None if serving_aps is None else select_aps(beta, serving_aps)
+    if clusters:
+        if serving is not None:
+            raise InputError(
+                "serving APs: not with clusters, which also say who serves; choose one"
+            )
+        serving = select_by_pilots(beta, pilots)
     return cell_free(
         beta.to(dtype),
         gamma.to(dtype),

@@ -41,14 +41,17 @@ def load_precoder(
         refinement: WMMSE steps from the network's point.
         select: also start from the users of greedy selection, and take the better.
         device: where it runs; results come back to the channels' own.
-        precision: `fp32`, `bf16` or `auto`, of the weights and of nothing else.
+        precision: `fp32`, `bf16` or `auto`, of the weights and of nothing else; `auto` is `fp32` on
+            the CPU.
 
     Raises:
         InputError: no such model or device.
     """
     network, _ = load_precoder_network(name_or_path)
     place = resolve_device(device)
-    network = network.to(place, resolve_precision(precision, place))
+    # On the CPU compiled loops in float32 are ten times as fast as torch in bfloat16.
+    looped = precision == "auto" and place.type == "cpu"
+    network = network.to(place, resolve_precision("fp32" if looped else precision, place))
     numbers: Compiled | None = None
 
     def apply(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:

@@ -26,7 +26,7 @@ HALVINGS = 12
 
 
 class Profile(NamedTuple):
-    """Adequate and desired spectral efficiency of every user, bits/s/Hz, and its weight, (K,)."""
+    """Adequate and desired spectral efficiency of users, bits/s/Hz, and weights, (..., K)."""
 
     adequate: Tensor
     desired: Tensor
@@ -35,14 +35,18 @@ class Profile(NamedTuple):
 
 def satisfaction(rate: Tensor, profile: Profile) -> Tensor:
     """Of every user, 0 to 1, for rates (..., K): logistic, 0.1 at adequate and 0.9 at desired."""
-    slope = 2 * math.log(9) / (profile.desired - profile.adequate)
-    return torch.sigmoid(slope * (rate - (profile.adequate + profile.desired) / 2))
+    return torch.sigmoid(slope_of(profile) * (rate - (profile.adequate + profile.desired) / 2))
+
+
+def slope_of(profile: Profile) -> Tensor:
+    """Four times the slope of satisfaction at its steepest, over bits/s/Hz, (..., K)."""
+    return 2 * math.log(9) / (profile.desired - profile.adequate)
 
 
 def mean_satisfaction(network: CellFree, mu: Tensor, profile: Profile) -> Tensor:
     """Weighted mean over the users of every network, (...)."""
     each = satisfaction(spectral_efficiency(network, mu), profile)
-    return (each * profile.weight).sum(-1) / profile.weight.sum()
+    return (each * profile.weight).sum(-1) / profile.weight.sum(-1)
 
 
 def spent(network: CellFree, mu: Tensor) -> Tensor:

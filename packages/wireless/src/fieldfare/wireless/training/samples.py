@@ -16,9 +16,15 @@ from fieldfare.common.training import Draw
 from ..channels.drops import draw_networks
 from ..channels.rayleigh import rayleigh
 from ..channels.tr38901 import Scenario, draw_sector
+from ..signals.cell_free import CellFree, spectral_efficiency
+from ..signals.power_baselines import fractional
+from ..signals.satisfaction import Profile
 
 CHUNK = 24
 """Cells that Sionna draws at a time."""
+
+PAIRS = 640
+"""Of user and access point, in networks of which a whole batch is drawn."""
 
 LENGTH = 1024
 """Nominal length of the data sets; every item of every epoch is new."""
@@ -110,22 +116,25 @@ class NetworkSettings:
         users: range of K; aps: range of L (both drawn on a log scale).
         antennas: N is one of these.
         partial: share of the batches in which only the strongest APs serve a user.
+        profiles: whether users ask for something, for the objective "satisfaction".
     """
 
-    users: tuple[int, int] = (2, 12)
-    aps: tuple[int, int] = (4, 60)
+    users: tuple[int, int] = (2, 40)
+    aps: tuple[int, int] = (4, 200)
     antennas: tuple[int, ...] = (1, 2, 4, 8)
-    partial: float = 0.4
+    partial: float = 0.5
+    profiles: bool = False
 
 
 class NetworkBatches(Dataset[dict[str, Tensor]]):
     """Cell-free networks: the fields of `CellFree` with leading dimension B, and the step.
 
-    Pilots are there only where some users share one.
+    Pilots are there only where some users share one; fields of `Profile` (B, K) where asked for.
 
     Args:
         settings: see `NetworkSettings`.
-        batch: B.
+        batch: B, of up to 640 pairs of user and AP; less of larger ones, so that a step's work is
+            bounded.
     """
 
     def __init__(self, settings: NetworkSettings, batch: int = 32) -> None:
@@ -142,9 +151,9 @@ class NetworkBatches(Dataset[dict[str, Tensor]]):
         )
         serving = None
         if rng.random() < s.partial:
-            serving = int(rng.integers(max(1, aps // 5), aps + 1))
+            serving = int(rng.integers(max(1, aps // 8), aps + 1))
         network = draw_networks(
-            self.batch,
+            max(2, min(self.batch, self.batch * PAIRS // (users * aps))),
             users,
             aps,
             int(rng.choice(s.antennas)),
@@ -153,7 +162,24 @@ class NetworkBatches(Dataset[dict[str, Tensor]]):
         )
         fields: dict[str, Tensor | None] = network._asdict()
         known = {name: field for name, field in fields.items() if field is not None}
+        if s.profiles:
+            known |= draw_profiles(network, torch_generator(draw))._asdict()
         return known | {"step": torch.tensor(draw.seed[1])}
+
+
+def draw_profiles(network: CellFree, generator: torch.Generator) -> Profile:
+    """What users ask for, (B, K): zones about what fractional allocation gives in the mean.
+
+    Adequate is 0.2 to 1.1 of that, desired 1.1 to 2 times adequate; in half of the networks users
+    have weights, log-normal.
+    """
+    size = network.beta.shape[:-1]
+    mean = spectral_efficiency(network, fractional(network)).mean(-1, keepdim=True)
+    u, v = torch.rand((2, *size), generator=generator)
+    weight = torch.randn(size, generator=generator).mul(0.6).exp()
+    weighted = torch.rand((size[0], 1), generator=generator) < 0.5
+    adequate = mean * (0.2 + 0.9 * u)
+    return Profile(adequate, adequate * (1.1 + 0.9 * v), torch.where(weighted, weight, 1.0))
 
 
 def torch_generator(draw: Draw) -> torch.Generator:

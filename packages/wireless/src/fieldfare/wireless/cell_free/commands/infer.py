@@ -5,12 +5,15 @@ import operator
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from ... import inference
 from ...channels.files import read_network
 from ...channels.profiles import read_profile
 from ...networks.models import POWER_TASK
-from ...signals.cell_free import CellFree, lowest_efficiency, spectral_efficiency
+from ...signals.cell_free import CellFree, lowest_efficiency
+from ...signals.cooperation import Precoding
+from ..cooperation import check_powers, crossing, serve
 from ..learned import find_allocation
 from ..methods import Allocation, batched
 from ..options import InferOptions
@@ -20,7 +23,12 @@ def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Read networks, allocate, write mu and rates: of one file, or of many into a folder."""
     if options.profile is not None:
         read_profile(options.profile)  # a wrong one is told before work starts
-    task = inference.Task(
+    check_powers(options.precoding, options.method)
+    inference.infer(inputs, options, _task)
+
+
+def _task(options: InferOptions) -> inference.Task[CellFree]:
+    return inference.Task(
         name=POWER_TASK,
         noun="files of networks",
         result="mu",
@@ -29,7 +37,6 @@ def infer(inputs: Sequence[Path], options: InferOptions) -> None:
         first=_first,
         load=partial(_load, options),
     )
-    inference.infer(inputs, options, task)
 
 
 def _sizes(network: CellFree) -> dict[str, int]:
@@ -42,19 +49,23 @@ def _first(network: CellFree, count: int) -> CellFree:
 
 
 def _load(options: InferOptions) -> inference.Method[CellFree]:
-    return partial(_allocate, find_allocation(options.method, options.model, options))
+    return partial(_allocate, find_allocation(options.method, options.model, options), options)
 
 
-def _allocate(allocation: Allocation, network: CellFree) -> inference.Result:
-    mu = allocation(batched(network)).reshape(network.beta.shape)
-    se = spectral_efficiency(network, mu)
-    lowest, total = float(lowest_efficiency(network, se).mean()), float(se.sum(-1).mean())
+def _allocate(allocation: Allocation, options: InferOptions, network: CellFree) -> inference.Result:
+    cells, shape = batched(network), network.beta.shape
+    precoding = cast(Precoding, options.precoding)
+    mu, se = serve(cells, allocation(cells), precoding, options, options.seed)
+    load = crossing(cells, precoding, options).mean(0)
+    lowest, total = float(lowest_efficiency(cells, se).mean()), float(se.sum(-1).mean())
     return inference.Result(
-        arrays={"mu": mu, "se": se},
+        arrays={"mu": mu.reshape(shape), "se": se.reshape(shape[:-1])},
         numbers={
-            "networks": se[..., 0].numel(),
+            "networks": len(se),
             "mean_min_se": lowest,
             "mean_sum_se": total,
+            "fronthaul_data": float(load[0]),
+            "fronthaul_pilots": float(load[1]),
         },
         text=f"mean lowest SE {lowest:.4g}, mean sum SE {total:.4g} bits/s/Hz",
     )

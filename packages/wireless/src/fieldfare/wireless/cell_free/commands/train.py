@@ -8,12 +8,12 @@ from ...networks.power import IcgnnPower
 from ...training.run import train_power
 from ...training.samples import NetworkBatches, NetworkSettings
 from ...training.save import train_and_save
-from ..options import TrainOptions
+from ..options import SATISFACTION, TrainOptions
 
 
 def train(options: TrainOptions) -> None:
     """Train, then write `model.safetensors` with its card."""
-    networks = NetworkSettings()
+    networks = NetworkSettings(profiles=options.objective == SATISFACTION)
     start = load_power_network(options.init)[0] if options.init else None
 
     def run(settings: TrainSettings) -> IcgnnPower:

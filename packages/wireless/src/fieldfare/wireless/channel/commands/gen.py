@@ -6,7 +6,7 @@ import torch
 from fieldfare.common import console, files
 
 from ...channels.draw import draw_channels
-from ...channels.drops import draw_networks
+from ...channels.drops import DropSettings, draw_networks
 from ...channels.files import ChannelFile, check_name, write_channels, write_network
 from ...signals.csi import imperfect_csi
 from ..options import CELL_FREE, GenerateOptions
@@ -24,6 +24,8 @@ def generate(options: GenerateOptions) -> None:
             options.aps,
             options.antennas,
             serving_aps=options.serving,
+            clusters=options.clusters,
+            settings=DropSettings(pilots=options.pilots),
             generator=torch.Generator().manual_seed(seed),
         )
         write_network(output, network)

@@ -26,7 +26,7 @@ from .cell import (
 )
 from .compiled import compiled, part
 from .greedy import choose
-from .vectors import LANES, exp, larger, load, log, smaller, spread, store, where_positive
+from .vectors import LANES, exp, larger, load, log, pick, smaller, spread, store, where_positive
 
 FEATURES = 9
 LEAST = -40.0
@@ -38,12 +38,34 @@ GAIN = 1 + 1e-5
 
 
 @part
-def linear(weight, bias, inputs, outputs, x, x0, out, out0, more):  # type: ignore[no-untyped-def]
-    """out (outputs) = weight (outputs, inputs) x + bias, or + what is there already if `more`."""
-    for o in range(outputs):
-        total = load(out, out0 + o) if more else spread(bias[o])
+def linear(numbers, at, stride, bias, inputs, outputs, x, x0, out, out0, more):  # type: ignore[no-untyped-def]
+    """out (outputs) = weight (outputs, inputs) x + bias, or + what is there already if `more`.
+
+    Args:
+        numbers: weight (o, i) is at + o stride + i of them, the first bias at `bias`.
+    """
+    blocks = outputs - outputs % 4
+    for o in range(0, blocks, 4):  # sums that do not wait for each other
+        a, b, c, d = out0 + o, out0 + o + 1, out0 + o + 2, out0 + o + 3
+        t = load(out, a) if more else pick(numbers, bias + o)
+        u = load(out, b) if more else pick(numbers, bias + o + 1)
+        v = load(out, c) if more else pick(numbers, bias + o + 2)
+        w = load(out, d) if more else pick(numbers, bias + o + 3)
+        row = at + o * stride
         for i in range(inputs):
-            total = total + weight[o, i] * load(x, x0 + i)
+            y = load(x, x0 + i)
+            t = t + pick(numbers, row + i) * y
+            u = u + pick(numbers, row + stride + i) * y
+            v = v + pick(numbers, row + 2 * stride + i) * y
+            w = w + pick(numbers, row + 3 * stride + i) * y
+        store(out, a, t)
+        store(out, b, u)
+        store(out, c, v)
+        store(out, d, w)
+    for o in range(blocks, outputs):
+        total = load(out, out0 + o) if more else pick(numbers, bias + o)
+        for i in range(inputs):
+            total = total + pick(numbers, at + o * stride + i) * load(x, x0 + i)
         store(out, out0 + o, total)
 
 
@@ -115,24 +137,17 @@ def layer(  # type: ignore[no-untyped-def]
     """
     inputs = FEATURES if first else FEATURES + width
     step = FEATURES + width
-    weight = numbers[offset : offset + width * inputs].reshape(width, inputs)
-    offset += width * inputs
-    bias = numbers[offset : offset + width]
-    offset += width
-    mix = numbers[offset : offset + width * 3 * width].reshape(width, 3 * width)
-    offset += 3 * width * width
-    mix_bias = numbers[offset : offset + width]
-    offset += width
-    head = numbers[offset : offset + 2 * width].reshape(2, width)
-    offset += 2 * width
-    head_bias = numbers[offset : offset + 2]
-    offset += 2
+    bias = offset + width * inputs
+    mix = bias + width
+    mix_bias = mix + 3 * width * width
+    head = mix_bias + width
+    head_bias = head + 2 * width
 
     zero = spread(0.0)
     for f in range(2 * width):
         store(pooled, f, zero)
     for k in range(users):
-        linear(weight, bias, inputs, width, x, k * step, h, k * width, False)
+        linear(numbers, offset, inputs, bias, inputs, width, x, k * step, h, k * width, False)
         served = load(weights, k)
         for f in range(width):
             state = where_positive(served, larger(load(h, k * width + f), zero), zero)
@@ -143,15 +158,17 @@ def layer(  # type: ignore[no-untyped-def]
     for f in range(width):
         store(pooled, f, load(pooled, f) * inverse)
     common = mixed
-    linear(mix[:, width:], mix_bias, 2 * width, width, pooled, 0, common, 0, False)
+    wide = 3 * width
+    linear(numbers, mix + width, wide, mix_bias, 2 * width, width, pooled, 0, common, 0, False)
     sum_share, sum_side = zero, zero
     for k in range(users):
         for f in range(width):
             store(common, width + f, load(common, f))
-        linear(mix[:, :width], mix_bias, width, width, h, k * width, common, width, True)
+        linear(numbers, mix, wide, mix_bias, width, width, h, k * width, common, width, True)
         for f in range(width):
             store(x, k * step + FEATURES + f, larger(load(common, width + f), zero))
-        linear(head, head_bias, width, 2, x, k * step + FEATURES, common, 2 * width, False)
+        place = k * step + FEATURES
+        linear(numbers, head, width, head_bias, width, 2, x, place, common, 2 * width, False)
         store(logs, k, load(nexts, k) + load(common, 2 * width))
         store(logs, users + k, load(nexts, users + k) + load(common, 2 * width + 1))
         own, side = exp(load(logs, k)), exp(load(logs, users + k))
@@ -171,7 +188,7 @@ def layer(  # type: ignore[no-untyped-def]
         own, side = larger(load(share, k) * scale, least), larger(load(q, k) * side_scale, least)
         store(share, k, where_positive(served, own, spread(LEAST_SHARE)))
         store(q, k, where_positive(served, side, zero))
-    return offset
+    return head_bias + 2
 
 
 @part
@@ -180,6 +197,58 @@ def keep(better, users, share, q, best_share, best_q):  # type: ignore[no-untype
     for k in range(users):
         store(best_share, k, where_positive(better, load(share, k), load(best_share, k)))
         store(best_q, k, where_positive(better, load(q, k), load(best_q, k)))
+
+
+@part
+def together(ar, ai, users, weights, chosen, places, few, cr, ci):  # type: ignore[no-untyped-def]
+    """The chosen users side by side, so that those left out cost nothing.
+
+    Args:
+        places: (K), filled: which user stands at a place.
+        few: (K), filled: weights of the users at their places, 0 of users not chosen.
+        cr, ci: filled: A of as many users as any of the eight channels serves.
+
+    Returns:
+        How many, few, cr, ci.
+    """
+    many = 1
+    for lane in range(LANES):
+        count = 0
+        for wanted in range(1, -1, -1):
+            for k in range(users):
+                if (chosen[k * LANES + lane] > 0) == (wanted == 1):
+                    places[count * LANES + lane] = k
+                    few[count * LANES + lane] = wanted * weights[k * LANES + lane]
+                    count += 1
+            if wanted:
+                many = max(many, count)
+    for lane in range(LANES):
+        for k in range(many):
+            row = int(places[k * LANES + lane])
+            for j in range(k + 1):
+                column = int(places[j * LANES + lane])
+                low, high = max(row, column), min(row, column)
+                at, to = (low * users + high) * LANES + lane, (k * many + j) * LANES + lane
+                cr[to] = ar[at]
+                ci[to] = ai[at] if row >= column else -ai[at]
+    return many, few, cr, ci
+
+
+@part
+def put_back(better, users, many, places, share, q, best_share, best_q):  # type: ignore[no-untyped-def]
+    """Take over where `better` is positive, every user at its own place; others get nothing."""
+    mask = room(1)
+    store(mask, 0, better)
+    for lane in range(LANES):
+        if not mask[lane] > 0:
+            continue
+        for k in range(users):
+            best_share[k * LANES + lane] = LEAST_SHARE
+            best_q[k * LANES + lane] = 0.0
+        for k in range(many):
+            user = int(places[k * LANES + lane])
+            best_share[user * LANES + lane] = share[k * LANES + lane]
+            best_q[user * LANES + lane] = q[k * LANES + lane]
 
 
 @compiled
@@ -220,7 +289,9 @@ def network(  # type: ignore[no-untyped-def]
     vr, vi, wanted, length = room(users), room(users), room(users), room(users)
     share, q, side, signal, leak = room(users), room(users), room(users), room(users), room(users)
     best_share, best_q, safe_share, safe_q = room(users), room(users), room(users), room(users)
-    given, chosen = room(users), room(users)
+    given, chosen, few, places = room(users), room(users), room(users), room(users)
+    share_2, q_2, safe_share_2, safe_q_2 = room(users), room(users), room(users), room(users)
+    cr, ci = (room(square), room(square)) if select else (ar, ai)
     logs, nexts = room(2 * users), room(2 * users)
     x, h = room(users * (FEATURES + width)), room(users * width)
     mixed, pooled = room(2 * width + 2), room(2 * width)
@@ -236,48 +307,47 @@ def network(  # type: ignore[no-untyped-def]
         best = plain = spread(-1.0)
         stale = yes
         for start in range(2 if select else 1):
+            many, now, gr, gi = users, given, ar, ai
+            kept_share, kept_q, even_share, even_q = best_share, best_q, safe_share, safe_q
             if start:
                 choose(ar, ai, users, given, sr, si, vr, vi, chosen)
-                left_out = no
+                left_out, stale = no, yes  # selection used the room of the inverse
                 for k in range(users):
                     left_out = larger(left_out, load(given, k) * (1.0 - load(chosen, k)))
-                    store(given, k, load(given, k) * load(chosen, k))
-                stale = yes
                 store(one, 0, left_out)
                 if not one.max() > 0:
                     break
-            equal_shares(ar, given, users, share)
+                many, now, gr, gi = together(ar, ai, users, given, chosen, places, few, cr, ci)
+                kept_share, kept_q, even_share, even_q = share_2, q_2, safe_share_2, safe_q_2
+            equal_shares(gr, now, many, share)
+            reached = regular = spread(-1.0)
             offset = 0
             for step in range(last + 1):
-                roots(share, users, side)
-                invert(ar, ai, side, users, sr, si, vr, vi)
-                observe(ar, ai, share, side, sr, si, users, wanted, length)
+                roots(share, many, side)
+                invert(gr, gi, side, many, sr, si, vr, vi)
+                observe(gr, gi, share, side, sr, si, many, wanted, length)
                 if step == 0:
-                    equal_columns(given, length, users, q)
-                    for k in range(users):
+                    equal_columns(now, length, many, q)
+                    for k in range(many):
                         store(logs, k, log(load(share, k)))
-                        store(logs, users + k, log(larger(load(q, k), spread(1e-300))))
-                respond(share, sr, si, q, users, wanted, length, signal, leak)
-                value = weighted_rate(signal, leak, given, users)
+                        store(logs, many + k, log(larger(load(q, k), spread(1e-300))))
+                        store(even_share, k, load(share, k))
+                        store(even_q, k, where_positive(load(now, k), yes, no))
+                respond(share, sr, si, q, many, wanted, length, signal, leak)
+                value = weighted_rate(signal, leak, now, many)
                 if step == 0:
-                    better = value - plain
-                    for k in range(users):
-                        served = where_positive(load(given, k), yes, no)
-                        store(safe_q, k, where_positive(better, served, load(safe_q, k)))
-                        kept = load(safe_share, k)
-                        store(safe_share, k, where_positive(better, load(share, k), kept))
-                    plain = larger(value, plain)
-                better = value - best if guard or step == last else no
-                keep(better, users, share, q, best_share, best_q)
-                best = where_positive(better, value, best)
+                    regular = value
+                better = value - reached if guard or step == last else no
+                keep(better, many, share, q, kept_share, kept_q)
+                reached = where_positive(better, value, reached)
                 stale = where_positive(better, no, yes)
                 if step < layers:
                     members = features(
-                        users, given, share, logs, q, signal, leak, sr, length, nexts, x, width
+                        many, now, share, logs, q, signal, leak, sr, length, nexts, x, width
                     )
                     offset = layer(
-                        users,
-                        given,
+                        many,
+                        now,
                         members,
                         step == 0,
                         width,
@@ -293,7 +363,14 @@ def network(  # type: ignore[no-untyped-def]
                         q,
                     )
                 elif step < last:
-                    wmmse_step(signal, leak, given, users, share, q)
+                    wmmse_step(signal, leak, now, many, share, q)
+            if start:
+                put_back(reached - best, users, many, places, share_2, q_2, best_share, best_q)
+                put_back(
+                    regular - plain, users, many, places, safe_share_2, safe_q_2, safe_share, safe_q
+                )
+                stale = yes
+            best, plain = larger(reached, best), larger(regular, plain)
         even = plain * GAIN - best if guard else no
         keep(even, users, safe_share, safe_q, best_share, best_q)
         best = where_positive(even, plain, best)

@@ -37,7 +37,7 @@ def precode_compiled(
     channels = Channels(H, power, noise_power, weights)
     found = channels.network(network, guard=guard, select=select, steps=refinement)
     flags = found.value == found.safe
-    if guard and H.dtype == torch.complex64:
+    if guard and H.dtype == torch.complex64 and channels.most_snr() > ROUNDED:
         snr = row_power(H).amax(-1) * power / noise_power
         rows = (snr > ROUNDED).nonzero()[:, 0]
         if len(rows):

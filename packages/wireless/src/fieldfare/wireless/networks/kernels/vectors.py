@@ -100,6 +100,19 @@ def spread(typing: Any, scalar: Any) -> Any:
     return lanes(scalar), generate
 
 
+@_intrinsic
+def pick(typing: Any, array: Any, index: Any) -> Any:
+    """The index-th number of a flat array of doubles, eight times; the index is not looked at."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        made = context.make_array(signature.args[0])(context, builder, given[0])
+        at = context.cast(builder, given[1], signature.args[1], types.intp)
+        number = builder.load(builder.gep(made.data, [at]))
+        return _as_lanes(context, builder, number, types.float64)
+
+    return lanes(array, index), generate
+
+
 def _lanewise(build: Callable[..., Any], count: int) -> Any:
     """A function of one to three lanes or numbers."""
 

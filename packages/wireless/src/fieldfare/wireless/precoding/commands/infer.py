@@ -28,7 +28,11 @@ def infer(inputs: Sequence[Path], options: InferOptions) -> None:
         )
     if options.streams and options.antenna_power:
         raise InputError("--streams: not with --antenna-power; choose one")
-    task = inference.Task(
+    inference.infer(inputs, options, _task)
+
+
+def _task(options: InferOptions) -> inference.Task[ChannelFile]:
+    return inference.Task(
         name=PRECODING_TASK,
         noun="files of channels",
         result="W",
@@ -37,7 +41,6 @@ def infer(inputs: Sequence[Path], options: InferOptions) -> None:
         first=partial(_first, options),
         load=partial(_load, options),
     )
-    inference.infer(inputs, options, task)
 
 
 def _read(options: InferOptions, path: Path) -> ChannelFile:
