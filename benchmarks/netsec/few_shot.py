@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five labelled flows a class: a network with and without pre-training, and trees; on test.
+"""Five labelled flows a class: networks, trees, and a frozen encoder's neighbours; on test.
 
     python benchmarks/netsec/few_shot.py --labels "$FIELDFARE_DATA/pcaps/labels.csv" \\
         --init pretrained.safetensors [--work FOLDER] [--seeds 5] [--steps 250] \\
@@ -11,6 +11,8 @@ commands' own code, ports and the other fields hidden; finished runs in --work a
 
 import argparse
 import statistics
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fieldfare.common.console import table
@@ -18,8 +20,12 @@ from fieldfare.netsec.cli import main as net_traffic
 from fieldfare.netsec.data.dataset import LabelledFlows, few_shot, load_flows
 from fieldfare.netsec.data.labels import read_labels
 from fieldfare.netsec.evaluation.baselines import Trees
+from fieldfare.netsec.evaluation.embeddings import SingularKernel
 from fieldfare.netsec.evaluation.scores import Scores, score
-from fieldfare.netsec.inference.classifier import load_classifier
+from fieldfare.netsec.inference.classifier import ClassifierConfig, FlowClassifier, load_classifier
+from fieldfare.netsec.inference.start import first_network, load_start
+
+HIDDEN = ("addresses", "ttl", "numbers", "checksums", "ports")
 
 
 def network(options: argparse.Namespace, data: LabelledFlows, seed: int, init: bool) -> Scores:
@@ -48,6 +54,28 @@ def trees(options: argparse.Namespace, data: LabelledFlows, seed: int) -> Scores
     return score(test.label, forest(test.flows), data.classes)
 
 
+def untrained(options: argparse.Namespace, data: LabelledFlows) -> FlowClassifier:
+    """The encoder of --init as it is, behind an untrained head."""
+    start = load_start(str(options.init))
+    network = first_network(start.kind, start.config, data.classes, start, None).eval()
+    described = ClassifierConfig(
+        start.kind.published.name, start.config.to_dict(), data.classes, HIDDEN
+    )
+    return FlowClassifier(network, described)
+
+
+def neighbours(
+    encoder: FlowClassifier, data: LabelledFlows, shots: int, seed: int, *, nearest: bool
+) -> Scores:
+    """The singular kernel, or the nearest flow, on the vectors of an encoder, on test."""
+    train, test = data.of_split("train"), data.of_split("test")
+    few = train.select(few_shot(train.label, shots, seed))
+    kernel = SingularKernel(
+        lambda flows: encoder.look(flows)[1], len(data.classes), nearest=nearest
+    ).fit(few.flows, few.label)
+    return score(test.label, kernel(test.flows), data.classes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=Path, required=True)
@@ -56,13 +84,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--steps", type=int, default=250)
-    options, options.more = parser.parse_known_args()
+    parser.add_argument("--untrained", action="store_true", help="Only what trains no network.")
+    options, more = parser.parse_known_args()
+    options.more = more
     data = load_flows(read_labels(options.labels), cache=options.work / "flows", quiet=True)
-    found: dict[str, list[Scores]] = {"pre-trained": [], "from scratch": [], "trees": []}
+    contenders: dict[str, Callable[[int], Scores]] = {"trees": partial(trees, options, data)}
+    encoder = untrained(options, data)
+    for name, nearest in (("singular kernel", False), ("nearest flow", True)):
+        contenders[f"{name}, frozen encoder"] = partial(
+            neighbours, encoder, data, options.shots, nearest=nearest
+        )
+    if not options.untrained:
+        contenders["pre-trained"] = partial(network, options, data, init=True)
+        contenders["from scratch"] = partial(network, options, data, init=False)
+    found: dict[str, list[Scores]] = {name: [] for name in contenders}
     for seed in range(options.seeds):
-        found["pre-trained"].append(network(options, data, seed, init=True))
-        found["from scratch"].append(network(options, data, seed, init=False))
-        found["trees"].append(trees(options, data, seed))
+        for name, contender in contenders.items():
+            found[name].append(contender(seed))
         rows = []
         for name, scores in found.items():
             row: dict[str, float | str] = {"contender": name}

@@ -12,19 +12,21 @@ from make_captures import pcap
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
 from fieldfare.netsec.data.dataset import load_flows, read_captures
+from fieldfare.netsec.data.evasion import Evasion
 from fieldfare.netsec.data.labels import read_labels
 from fieldfare.netsec.data.masking import mask
 from fieldfare.netsec.inference.classifier import run
+from fieldfare.netsec.inference.start import Start
 from fieldfare.netsec.networks.architectures import architecture
 from fieldfare.netsec.networks.netfound import NetFoundConfig
 from fieldfare.netsec.networks.netmamba import NetMambaConfig
 from fieldfare.netsec.networks.netmamba.augmentation import augment
 from fieldfare.netsec.training import (
     FineTuning,
-    Start,
     pretrain,
     train_classifier,
     training_flows,
+    worst,
 )
 
 CONFIGS = {
@@ -197,3 +199,30 @@ def test_captures_are_capped_before_training(labels):
     found = training_flows(data, FineTuning(per_capture=5), seed=0)
     assert found.support().tolist() == [5, 5]
     assert training_flows(data, FineTuning(shots=3), seed=0).support().tolist() == [3, 3]
+
+
+def test_it_is_trained_on_the_disguise_that_it_errs_on_most(labels, tmp_path):
+    kind, data = architecture("netfound"), load_flows(labels, quiet=True)
+    short = dataclasses.replace(SETTINGS, steps=2, validate_every=1000)
+    plain, robust = (
+        train_classifier(
+            kind, CONFIGS["netfound"], data, FineTuning(HIDDEN, robust=tries), short,
+            tmp_path / str(tries), quiet=True,
+        )[0].state_dict()
+        for tries in (0, 3)
+    )  # fmt: skip
+    assert any(not torch.equal(plain[name], robust[name]) for name in plain)
+
+    draws = [Evasion.draw(4, np.random.default_rng(seed)) for seed in range(3)]
+    logits = torch.zeros(3, 4, 2)
+    logits[[2, 0, 1, 2], range(4), 1] = 1.0  # the wrong class, most in these draws
+
+    class Said(torch.nn.Linear):
+        def forward(self, number):
+            return logits[number[0]]
+
+    def read(draw):
+        return torch.tensor([next(i for i, known in enumerate(draws) if known is draw)])
+
+    chosen = worst(Said(1, 1), read, draws, torch.zeros(4, dtype=torch.int64))
+    assert chosen.ttl.tolist() == [int(draws[d].ttl[i]) for i, d in enumerate((2, 0, 1, 2))]

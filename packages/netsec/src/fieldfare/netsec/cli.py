@@ -10,6 +10,7 @@ from fieldfare.common.console import shared
 
 from .options import (
     BenchOptions,
+    CompressOptions,
     ConvertOptions,
     EvalOptions,
     ExportOptions,
@@ -126,6 +127,20 @@ def export(options: ExportOptions) -> None:
     from .commands.export import export as work
 
     work(options)
+
+
+@main.command()
+@click.argument("model", metavar="MODEL")
+@console.options(CompressOptions)
+def compress(model: str, options: CompressOptions) -> None:
+    """Make a model smaller or cheaper: experts merged, taken away, or fewer of them run.
+
+    MODEL is a packaged model or a .safetensors file. With --for alone the experts that this traffic
+    never uses go, which changes no bit of its answers.
+    """
+    from .commands.compress import compress as work
+
+    work(model, options)
 
 
 @main.command()

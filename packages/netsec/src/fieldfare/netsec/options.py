@@ -15,6 +15,10 @@ PRESETS = (
     "netmamba/small", "netmamba/base", "netfound/tiny", "netfound/small", "netfound/base",
     "netfound/large",
 )  # fmt: skip
+EXPERTS = (
+    "learned", "random", "lookup", "recurrent", "stochastic", "switch", "union", "moe++",
+)  # fmt: skip
+"""Kinds of `fieldfare.common.experts.recipes` that need nothing but training."""
 FORMATS = ("parquet", "csv", "jsonl")
 
 
@@ -93,7 +97,26 @@ class ShowOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions, shared.GuardOptions):
+class DialOptions:
+    """How much of a network with experts runs."""
+
+    experts_per_token: int | None = console.option(
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Experts that each token runs, of a model that has some: fewer cost less. "
+        "[default: as the model says]",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(
+    DialOptions,
+    ShowOptions,
+    FlowsOptions,
+    shared.InferOptions,
+    shared.GuardOptions,
+    shared.BudgetOptions,
+):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
@@ -116,6 +139,16 @@ class InferOptions(ShowOptions, FlowsOptions, shared.InferOptions, shared.GuardO
     )
     embeddings: bool = console.option(
         is_flag=True, help="Also write the model's vector of each flow."
+    )
+    weights_memory: int | None = console.option(
+        type=console.Bytes(),
+        help="Keep netFound's weights in their file and no more than this of them in memory: "
+        "512MB. Slower, the same result.",
+    )
+    explain: bool = console.option(
+        is_flag=True,
+        help="Also tell which experts each flow's tokens ran, of a model that has some; its "
+        "network runs twice.",
     )
 
 
@@ -150,7 +183,31 @@ class LabelsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(NetworkOptions, LabelsOptions, shared.TrainingOptions):
+class ExpertsOptions:
+    """Which experts the feed-forward layers become."""
+
+    experts: str | None = console.option(
+        type=click.Choice(EXPERTS),
+        help="Make experts of the feed-forward layers, those of --init or fresh ones.",
+    )
+    expert_count: int = console.option(
+        type=click.IntRange(min=1), default=8, help="Experts of each layer."
+    )
+    experts_per_token: int | None = console.option(
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Experts that each token runs. [default: half; of lookup, stochastic and switch 1]",
+    )
+    expert_start: str = console.option(
+        type=click.Choice(["split", "copies", "fresh"]),
+        default="split",
+        help="Share the hidden units out (all experts together are the layer), give each expert a "
+        "copy of all, or begin with new weights.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ExpertsOptions, NetworkOptions, LabelsOptions, shared.TrainingOptions):
     """Of `train`."""
 
     init: str | None = console.option(
@@ -179,6 +236,13 @@ class TrainOptions(NetworkOptions, LabelsOptions, shared.TrainingOptions):
         help="Copies of each flow as other recordings might hold it: first packets missing, later "
         "parts, other TCP options, the other version of IP, short snap lengths.",
     )
+    robust: int = console.option(
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="K",
+        help="Train on the worst of K disguises of each flow (other TTL, IP id, timing, padding); "
+        "costs K + 1 further looks at it.",
+    )
     balance: float = console.option(
         type=console.SHARE,
         default=0.5,
@@ -200,15 +264,56 @@ class PretrainOptions(NetworkOptions, shared.RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(ShowOptions, LabelsOptions, shared.ReportOptions):
+class EvalOptions(DialOptions, ShowOptions, LabelsOptions, shared.ReportOptions):
     """Of `eval`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)
     split: str = console.option(default="test", help="Which rows to score.")
     trees: bool = console.option(is_flag=True, help="Also fit and score 400 extra-trees.")
+    neighbours: bool = console.option(
+        is_flag=True,
+        help="Also score what the first network's vectors say by their neighbours in the split "
+        "train, without training.",
+    )
+    evasions: int = console.option(
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="K",
+        help="Also score against senders who may change TTL, IP id, timing and padding of their "
+        "packets, and keep the best of K disguises of each flow.",
+    )
     first_packets: tuple[int, ...] | None = console.option(
         type=console.Numbers(int),
         help="Also score after the first 1,2,... packets of each flow.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressOptions(shared.WriteOptions, shared.TalkOptions, LabelsOptions):
+    """Of `compress`."""
+
+    captures_for: tuple[Path, ...] = console.option(
+        "--for",
+        multiple=True,
+        type=console.FILE,
+        metavar="CAPTURE|FOLDER",
+        help="Traffic that the model is for, by which is chosen what stays; repeatable.",
+    )
+    fit_to: Path | None = console.option(
+        type=console.FILE,
+        metavar="LABELS.csv",
+        help="Fit calibration, familiarity and guard anew to these (see `train`); without --for "
+        "the split train is what the model is for.",
+    )
+    expert_count: int | None = console.option(
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Merge experts, most used first, until N of each layer are left on average.",
+    )
+    macs: float | None = console.option(
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Share of the feed-forward operations to keep: of experts by fewer of them per token, "
+        "of a dense network by its most active hidden units.",
     )
 
 

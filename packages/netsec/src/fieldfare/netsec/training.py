@@ -17,18 +17,20 @@ from torch.utils.data import Dataset
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw, TrainSettings, fit
-from fieldfare.common.weights import load_model_file, locate
 
 from .capture import FlowBatch
 from .data.dataset import LabelledFlows, class_weights, few_shot
+from .data.evasion import Evasion, evade
 from .data.flow_rows import take
 from .data.masking import mask
 from .data.spool import PIECE, RowSpool, joined, pieces
 from .data.variations import Chances, capped, vary
 from .evaluation.scores import score
 from .inference.calibration import fit_temperature
-from .inference.classifier import ClassifierConfig, run
-from .networks.architectures import TASK, Architecture, architecture
+from .inference.classifier import run
+from .inference.start import Start, first_network
+from .networks.architectures import Architecture
+from .networks.experts import ExpertsConfig, answer, turn
 
 Teacher = Callable[[FlowBatch], np.ndarray]
 """Flows -> probabilities (N, C) of the classes to train on."""
@@ -50,6 +52,7 @@ class FineTuning:
         per_capture: most flows of a class that one capture gives; None: all.
         variations: copies of each flow to train on besides itself, changed by `variations.vary`.
         taught: share of the loss that follows a teacher's probabilities, if there is one.
+        robust: disguises of each flow (`data.evasion`), of which the worst is trained on.
     """
 
     hidden: tuple[str, ...] = ()
@@ -60,10 +63,11 @@ class FineTuning:
     per_capture: int | None = None
     variations: int = 0
     taught: float = 0.5
+    robust: int = 0
 
 
-class _Draws(Dataset[tuple[int, int]]):
-    """Which flow, and a number for all else that is random about it."""
+class _Draws(Dataset[tuple[int, int, int]]):
+    """Which flow, a number for all else that is random about it, and the number of the draw."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -71,8 +75,8 @@ class _Draws(Dataset[tuple[int, int]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, draw: Draw) -> tuple[int, int]:
-        return draw.index, int(draw.rng().integers(2**62))
+    def __getitem__(self, draw: Draw) -> tuple[int, int, int]:
+        return draw.index, int(draw.rng().integers(2**62)), draw.seed[1]
 
 
 class _Variants:
@@ -119,49 +123,28 @@ class _Variants:
         flows, chances = take(self.flows, rows), self.chances[number]
         return flows if chances is None else vary(flows, chances.of(rows))
 
-    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Any, Tensor | None]:
-        """Some flows, in one of the variants; what the teacher says of them, (B, C)."""
+    def batch(
+        self,
+        rows: np.ndarray,
+        rng: np.random.Generator,
+        disguise: Callable[[Callable[[Evasion | None], Any]], Evasion] | None = None,
+    ) -> tuple[Any, Tensor | None]:
+        """Some flows, in one of the variants; what the teacher says of them, (B, C).
+
+        Args:
+            disguise: from how flows are read once they are disguised to how they shall be.
+        """
         # One variant for a whole batch.
         shown = rng.integers(SHOWN_EVERY) == 0
         copy = int(rng.integers(len(self.chances))) if len(self.chances) > 1 else 0
         taught = torch.from_numpy(self.taught[copy][rows]) if self.taught else None
-        seen = mask(self._changed(rows, copy), self.fields[-1 if shown else 0])
-        return self.kind.read(seen, self.config).batch(np.arange(len(rows))), taught
+        changed, hidden = self._changed(rows, copy), self.fields[-1 if shown else 0]
 
+        def read(how: Evasion | None) -> Any:
+            seen = mask(changed if how is None else evade(changed, how), hidden)
+            return self.kind.read(seen, self.config).batch(np.arange(len(rows)))
 
-@dataclass(frozen=True)
-class Start:
-    """A pre-trained or fine-tuned model to begin with.
-
-    Attributes:
-        kind: its architecture.
-        config: of its network.
-        tensors: of its network.
-        path: of its file.
-    """
-
-    kind: Architecture
-    config: Any
-    tensors: Mapping[str, Tensor]
-    path: Path
-
-
-def load_start(name_or_path: str) -> Start:
-    """A packaged model by name or a model file by path.
-
-    Raises:
-        InputError: no such model, or one of another task.
-    """
-    path = locate(name_or_path, TASK)
-    card, tensors = load_model_file(path)
-    if card.task != TASK:
-        raise InputError(f"{path}: is a {card.task} model; this needs one of {TASK}")
-    try:
-        described = ClassifierConfig.from_card(card.config)
-        kind = architecture(described.architecture)
-        return Start(kind, kind.read_config(described.network), tensors, path)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: its card describes no usable network: {error}") from None
+        return read(None if disguise is None else disguise(read)), taught
 
 
 def training_flows(data: LabelledFlows, how: FineTuning, seed: int) -> LabelledFlows:
@@ -188,6 +171,8 @@ def train_classifier(
     *,
     start: Start | None = None,
     teacher: Teacher | None = None,
+    experts: ExpertsConfig | None = None,
+    keep_head: bool = False,
     quiet: bool = False,
 ) -> tuple[nn.Module, float | None]:
     """Train on the split train; choose nothing, but measure, on val.
@@ -196,6 +181,9 @@ def train_classifier(
         start: a model whose encoder to begin with.
         teacher: whose probabilities to follow too (distillation, Hinton et al. 2015, arXiv
             1503.02531); it sees the same flows, changed alike.
+        experts: to make of the feed-forward layers of the start or of fresh ones; of a start that
+            has some, its own.
+        keep_head: of a start that knows the same classes; with experts it always is kept.
         folder: receives checkpoint, log and curve; a run resumes from it.
 
     Returns:
@@ -209,12 +197,14 @@ def train_classifier(
     train = training_flows(data, how, settings.seed)
     held = data.of_split("val") if (data.split == 1).any() else None
     torch.manual_seed(settings.seed)
-    network = kind.classifier(config, len(data.classes))
-    if start is not None:
-        kind.load_encoder(network, start.tensors, start.path)
-    settings = dataclasses.replace(
-        settings, identity=_identity(network, [dataclasses.asdict(how), config.to_dict()], train)
+    network = first_network(
+        kind, config, data.classes, start, experts, keep_head=keep_head or experts is not None
     )
+    asked = {name: value for name, value in dataclasses.asdict(how).items() if name != "robust"}
+    identity: list[Any] = [asked | ({"robust": how.robust} if how.robust else {}), config.to_dict()]
+    if experts is not None:
+        identity.append(experts.to_dict())
+    settings = dataclasses.replace(settings, identity=_identity(network, identity, train))
     variants = _Variants(
         kind, config, train.flows, how.hidden, how.optional, folder, how.variations, settings.seed,
         teacher,
@@ -222,15 +212,29 @@ def train_classifier(
     weights = torch.from_numpy(class_weights(train.label, len(data.classes), how.balance)).float()
     label = torch.from_numpy(train.label)
 
-    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        rows, seeds = (part.cpu().numpy() for part in batch)
+    def loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        rows, seeds, numbers = (part.cpu().numpy() for part in batch)
         device = next(model.parameters()).device
         rng = np.random.default_rng(seeds)
-        inputs, taught = variants.batch(rows, rng)
+
+        def disguise(read: Callable[[Evasion | None], Any]) -> Evasion:
+            draws = [Evasion.draw(len(rows), rng) for _ in range(how.robust)]
+            return worst(model, read, draws, label[rows])
+
+        inputs, taught = variants.batch(rows, rng, disguise if how.robust else None)
         inputs = kind.augment(inputs, config, rng)
-        wanted = label[rows].to(device)
         # Weights have mean 1 over the flows, so that the sum over B is a mean.
-        logits = model(inputs.to(device))
+        if experts is not None:
+            step = int(numbers[0]) // settings.batch_size
+            found, more = answer(model, inputs.to(device), experts, step, settings.steps)
+        else:
+            found, more = [model(inputs.to(device))], None
+        value = torch.stack([task_loss(logits, rows, taught) for logits in found]).mean()
+        return value if more is None else value + more
+
+    def task_loss(logits: Tensor, rows: np.ndarray, taught: Tensor | None) -> Tensor:
+        device = logits.device
+        wanted = label[rows].to(device)
         own = F.cross_entropy(
             logits, wanted, weights.to(device), label_smoothing=how.smoothing, reduction="sum"
         )
@@ -252,12 +256,37 @@ def train_classifier(
             scores = score(held.label, logits_of(model), data.classes)
             return {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy}
 
-    trained = fit(
+    trained: nn.Module = fit(
         network, _Draws(len(train)), loss, settings, folder, validate=validate, quiet=quiet
     )
+    if experts is not None and experts.has_dial:
+        turn(trained, experts, experts.k)
     if held is None:
         return trained, None
     return trained, fit_temperature(logits_of(trained), held.label)
+
+
+@torch.no_grad()
+def worst(
+    model: nn.Module, read: Callable[[Evasion | None], Any], draws: list[Evasion], wanted: Tensor
+) -> Evasion:
+    """Of several disguises of each flow the one that a network errs on most.
+
+    What a sender does who tries so many; training on it is a random search for the inner maximum of
+    Madry et al. 2018 (arXiv 1706.06083).
+
+    Args:
+        read: a disguise to a batch.
+        wanted: (B,) class numbers.
+    """
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    losses = [
+        F.cross_entropy(model(read(draw).to(device)), wanted.to(device), reduction="none")
+        for draw in draws
+    ]
+    model.train(training)
+    return Evasion.pick(draws, torch.stack(losses).argmax(dim=0).cpu().numpy())
 
 
 def pretrain(
@@ -286,8 +315,8 @@ def pretrain(
         settings, identity=_identity(network, [*names, config.to_dict()], flows)
     )
 
-    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        rows, seeds = (part.cpu().numpy() for part in batch)
+    def loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        rows, seeds, _ = (part.cpu().numpy() for part in batch)
         rng = np.random.default_rng(seeds)
         inputs = variants.batch(rows, rng)[0].to(next(model.parameters()).device)
         return kind.pretraining_loss(model, inputs, int(rng.integers(2**62)))

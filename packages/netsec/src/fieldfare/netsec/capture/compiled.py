@@ -11,15 +11,13 @@ A third keeps it fast: nothing allocates, and no slice is assigned (which may), 
 count no references to arrays; for each packet, that took longer than all else.
 """
 
-import contextlib
-import hashlib
 import os
-import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+
+from fieldfare.common.compiled import keep, source_stamp
 
 numba: Any
 try:
@@ -36,19 +34,7 @@ Octets = Sequence[int]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _source_stamp() -> str:
-    """Digest of every module here: one compiled function holds the code of others inside it."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_STAMP = _source_stamp() if COMPILED else ""
-_NO_CACHE = (
-    "the compiled capture reader cannot be kept on disk, so every run compiles it anew; set "
-    "NUMBA_CACHE_DIR to a folder that can be written"
-)
+_STAMP = source_stamp(__file__) if COMPILED else ""
 
 
 def compiled(function: Function) -> Function:
@@ -59,17 +45,8 @@ def compiled(function: Function) -> Function:
 def _build(function: Function, **more: bool) -> Function:
     if not COMPILED:
         return function
-    more["_nrt"] = False  # without numba's runtime, which counts references
-    try:
-        dispatcher: Any = numba.njit(cache=True, **more)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=2)
-        return cast(Function, numba.njit(**more)(function))
-    # numba takes a cached function as fresh while its own file is unchanged, even where a function
-    # that it calls has changed in another file.
-    with contextlib.suppress(AttributeError):
-        dispatcher._cache._cache_file._source_stamp = _STAMP
-    return cast(Function, dispatcher)
+    # _nrt: without numba's runtime, which counts references
+    return cast(Function, keep(function, _STAMP, "the compiled capture reader", _nrt=False, **more))
 
 
 def view(array: np.ndarray) -> Any:

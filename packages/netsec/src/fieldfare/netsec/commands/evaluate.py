@@ -14,7 +14,12 @@ from ..options import EvalOptions
 
 def evaluate(labels: Path, options: EvalOptions) -> None:
     """Score a model on a split, beside what a user would try instead."""
-    classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
+    classifier, _ = load_classifier(
+        options.model,
+        show=options.show,
+        device=options.device,
+        experts_per_token=options.experts_per_token,
+    )
     table = read_labels(labels, options.captures, options.label_timezone)
     cache = options.output / "flows" if options.output else None
     kept = training_options(classifier.kept, trees=options.trees, timed=table.timed)
@@ -24,6 +29,8 @@ def evaluate(labels: Path, options: EvalOptions) -> None:
         flows,
         options.split,
         trees=options.trees,
+        neighbours=options.neighbours,
+        evasions=options.evasions,
         first_packets=options.first_packets or (),
     )
     if options.output is not None:
@@ -52,6 +59,13 @@ def _text(found: Comparison) -> str:
         lines += ["", "instead of a network, on the same flows", console.table(rows)]
     if scores.reliability is not None:
         lines += ["", f"expected calibration error {scores.reliability.error:.3f}"]
+    if found.robust is not None:
+        lines += [
+            "",
+            f"clean macro-F1 {scores.macro_f1:.3f}, robust {found.robust['macro_f1']:.3f}; "
+            f"accuracy {scores.accuracy:.3f}, robust {found.robust['accuracy']:.3f}: each flow's "
+            f"sender keeps the best of {found.robust['evasions']} disguises",
+        ]
     if found.unknown is not None:
         lines += ["", "flows of known classes by --unknown-below", console.table(found.unknown)]
     if found.first_packets:

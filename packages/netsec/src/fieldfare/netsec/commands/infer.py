@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from fieldfare.common import batch, console
+from fieldfare.common.commands import budget
 from fieldfare.common.commands.trust import warning
 from fieldfare.common.errors import InputError
 from fieldfare.common.trust.guard import Verdict
@@ -18,6 +19,7 @@ from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.common.weights import locate
 
 from ..data.recordings import (
+    check_captures,
     describe,
     expand_folders,
     has_no_end,
@@ -33,6 +35,7 @@ from ..inference.unlike import UnlikeFlows
 from ..networks.architectures import TASK
 from ..options import InferOptions
 from . import tables
+from .budget import check_end, needs_of
 
 
 class Written(NamedTuple):
@@ -47,10 +50,30 @@ class Written(NamedTuple):
 def infer(captures: Sequence[Path], options: InferOptions) -> None:
     """Write the flows with their labels as they end."""
     captures = expand_folders(captures)
-    if tables.goes_to_folder(captures, options):
-        _infer_each(captures, options)
-        return
-    tables.check_recording(captures, options, report=options.report)
+    check_end(captures, options)
+    each = tables.goes_to_folder(captures, options)
+    if not each:
+        tables.check_recording(captures, options, report=options.report)
+    elif budget.asked(options):
+        check_captures(captures, options)
+    options, planned = budget.within(
+        TASK,
+        options,
+        [(capture,) for capture in captures] if each else [tuple(captures)],
+        needs_of(_settings),
+        workers=options.workers if each else None,
+    )
+    if each:
+        _infer_each(captures, options, planned)
+    else:
+        _infer_one(captures, options, planned)
+    budget.tell(planned, options)
+
+
+def _infer_one(
+    captures: Sequence[Path], options: InferOptions, planned: budget.Plan | None
+) -> None:
+    """Label all captures as one recording."""
     classifier = _load(options, csv=options.output.suffix == ".csv")
     if options.guard:
         load_guard(options.model, classifier)
@@ -62,10 +85,17 @@ def infer(captures: Sequence[Path], options: InferOptions) -> None:
         from ..report.page import FlowReport
 
         report = FlowReport()
+    use = None
+    if options.explain:
+        from ..inference.experts import ExpertUse, expert_layers, member_with_experts
+
+        use = ExpertUse(expert_layers(member_with_experts(classifier)))
 
     def show(table: pa.Table) -> None:
         if report is not None:
             report.add(table.drop_columns([EMBEDDING.name] * options.embeddings))
+        if use is not None:
+            use.add(table)
 
     with told_of_compiling(quiet=options.quiet):
         found = _write(captures, options.output, classifier, options, show)
@@ -78,11 +108,15 @@ def infer(captures: Sequence[Path], options: InferOptions) -> None:
                 "hidden from the model": ", ".join(classifier.hidden) or "nothing",
                 "unknown below familiarity": _unknown_below(classifier, options) or "off",
             },
+            experts=None if use is None else use.to_json(),
         )
     result: dict[str, Any] = {"model": classifier.name, "flows": sum(found.labels.values())}
     judgement, verdict = found.judgement, found.verdict
     result |= {"labels": found.labels, "judgement": judgement and judgement.to_json()}
     result["guard"] = verdict and asdict(verdict)
+    if use is not None:
+        result["experts"] = use.to_json()
+    result |= budget.outcome(planned)
     tell(result, found.counts, options)
 
 
@@ -96,7 +130,13 @@ def _load(options: InferOptions, *, csv: bool) -> FlowClassifier:
         raise InputError(
             f"{options.output}: a CSV file cannot hold embeddings; choose parquet or jsonl"
         )
-    classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
+    if options.explain and csv:
+        raise InputError(f"{options.output}: a CSV file cannot hold --explain; choose parquet")
+    classifier = _classifier(options)
+    if options.explain:
+        from ..inference.experts import member_with_experts
+
+        member_with_experts(classifier)
     check_familiarity(classifier, options.unknown_below)
     if classifier.config.directed and not options.directed:
         console.say(
@@ -104,6 +144,27 @@ def _load(options: InferOptions, *, csv: bool) -> FlowClassifier:
             quiet=options.quiet,
         )
     return classifier
+
+
+def _classifier(options: InferOptions) -> FlowClassifier:
+    """As the options want it."""
+    if options.weights_memory is not None:
+        from ..inference.streamed import stream_classifier
+
+        if options.device == "cuda":
+            raise InputError("--weights-memory: weights are read on the CPU; take --device cpu")
+        return stream_classifier(
+            options.model,
+            options.weights_memory,
+            show=options.show,
+            experts_per_token=options.experts_per_token,
+        )[0]
+    return load_classifier(
+        options.model,
+        show=options.show,
+        device=options.device,
+        experts_per_token=options.experts_per_token,
+    )[0]
 
 
 def _unknown_below(classifier: FlowClassifier, options: InferOptions) -> float | None:
@@ -119,6 +180,7 @@ def _settings(options: InferOptions, classifier: FlowClassifier) -> LabelSetting
         statistics=options.statistics,
         sizes=options.packet_sizes,
         guard=load_guard(options.model, classifier) if options.guard else None,
+        explain=options.explain,
     )
 
 
@@ -171,7 +233,9 @@ def _write(
     return Written(labels, describe(stream.counts), unlike.judgement(), held.verdict())
 
 
-def _infer_each(captures: Sequence[Path], options: InferOptions) -> None:
+def _infer_each(
+    captures: Sequence[Path], options: InferOptions, planned: budget.Plan | None
+) -> None:
     """Label each capture by itself, into a folder."""
     # So that a wrong model is refused at once.
     known = _settings(options, _load(options, csv=options.format == "csv"))
@@ -186,14 +250,17 @@ def _infer_each(captures: Sequence[Path], options: InferOptions) -> None:
             "strict": options.strict,
             "show": sorted(set(options.show)),
             "weights": weights,
+            "experts_per_token": options.experts_per_token,
+            **budget.record(planned),
         },
         report=options.report,
+        finish=lambda: budget.outcome(planned),
     )
 
 
 def _make_worker(options: InferOptions) -> batch.Process:
     """Load the model once; the returned function labels one capture."""
-    classifier, _ = load_classifier(options.model, show=options.show, device=options.device)
+    classifier = _classifier(options)
 
     def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
         found = _write(item.inputs, temporaries[0], classifier, options, quiet=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `infer` and `flows` do alike: one recording to one table, or each capture to its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,14 @@ def write_each(
     *,
     settings: Mapping[str, Any],
     report: Path | None = None,
+    finish: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
     """Work through captures, each a recording of its own, to tables in the folder OUTPUT.
 
     Args:
         make_worker: see `batch.run`; must be picklable.
         settings: what the tables depend on, besides the options of captures.
+        finish: see `infer_many`.
 
     Raises:
         InputError: what takes a single recording, no captures, or what `infer_many` refuses.
@@ -129,4 +131,5 @@ def write_each(
         settings={**flows, **settings, "version": __version__},
         noun="captures",
         key=recording_name,
+        finish=finish,
     )

@@ -3,11 +3,13 @@
 
 import dataclasses
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
 from fieldfare.common.commands.train import run_settings, tell_trained, today
 from fieldfare.common.errors import InputError
+from fieldfare.common.experts.recipes import Kind, Start
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.trust.guard import PART as GUARD
 from fieldfare.common.weights import ModelCard, save_with_page
@@ -20,12 +22,13 @@ from ..data.spool import joined, pieces
 from ..evaluation.fitting import LEAST, fit_evidence, fit_guard, free_flows
 from ..inference.classifier import ClassifierConfig, FlowClassifier, load_classifier, most_kept
 from ..inference.evidence import PART
+from ..inference.start import load_start
 from ..networks.architectures import TASK, preset, title
+from ..networks.experts import ONE_EXPERT, ExpertsConfig
 from ..options import PRESETS, PretrainOptions, TrainOptions
 from ..training import (
     SHOWN_EVERY,
     FineTuning,
-    load_start,
     train_classifier,
     training_flows,
 )
@@ -44,6 +47,7 @@ def train(labels: Path, options: TrainOptions) -> None:
     kind, config = (
         preset(options.preset or PRESETS[0]) if start is None else (start.kind, start.config)
     )
+    experts = experts_of(options, None if start is None else start.experts)
     hidden, optional = field_names(options.hide), field_names(options.optional)
     if twice := set(hidden) & set(optional):
         raise InputError(f"--optional: {min(twice)} is always hidden, by --hide")
@@ -58,13 +62,13 @@ def train(labels: Path, options: TrainOptions) -> None:
         raise InputError(f"--teacher: {options.teacher} knows other classes than {labels}")
     how = FineTuning(
         hidden, optional, options.balance, options.smoothing, options.shots, options.per_capture,
-        options.variations,
+        options.variations, robust=options.robust,
     )  # fmt: skip
     settings = settings_of(options, validate_every=max(1, options.steps // 10))
     network, temperature = train_classifier(
         kind, config, data, how, settings, options.output, start=start,
         teacher=None if teacher is None else lambda flows: teacher.classify(flows).networks,
-        quiet=options.quiet,
+        experts=experts, quiet=options.quiet,
     )  # fmt: skip
     described = ClassifierConfig(
         architecture=kind.published.name,
@@ -74,6 +78,7 @@ def train(labels: Path, options: TrainOptions) -> None:
         optional=optional,
         temperature=temperature or 1.0,
         names_bare=_has_bare(data),
+        experts=None if experts is None else experts.to_dict(),
     )
     counts = {split: int((data.split == number).sum()) for number, split in enumerate(SPLITS)}
     shots = f", {options.shots} flows a class of them" if options.shots else ""
@@ -86,14 +91,16 @@ def train(labels: Path, options: TrainOptions) -> None:
         data=f"{labels.name}: {counts['train']} flows{shots}",
         split=f"by capture: {counts['val']} flows for validation, {counts['test']} for test",
         training=told(options, settings)
+        + (f"; {experts.sentence()}" if experts else "")
         + (f"; from {start.path.name}" if start else "")
+        + (f"; on the worst of {options.robust} disguises" if options.robust else "")
         + (f"; taught by {teacher.name}" if teacher else ""),
         limits=LIMITS,
         seed=settings.seed,
         date=today(),
     )
     train_flows = training_flows(data, how, settings.seed)
-    parts = _parts(FlowClassifier(network, described, card.name), train_flows, data)
+    parts = fitted_parts(FlowClassifier(network, described, card.name), train_flows, data)
     target = options.output / "model.safetensors"
     tell_trained(save_with_page(target, network.state_dict(), card, parts), options)
 
@@ -104,7 +111,34 @@ def _has_bare(data: LabelledFlows) -> bool:
     return bool(bare[data.split == SPLITS.index("train")].any())
 
 
-def _parts(
+def experts_of(options: TrainOptions, have: ExpertsConfig | None) -> ExpertsConfig | None:
+    """The experts to train: those asked for, or those of the start.
+
+    Raises:
+        InputError: both, or what `ExpertsConfig` refuses.
+    """
+    if options.experts is None:
+        if options.experts_per_token is not None:
+            raise InputError("--experts-per-token: needs --experts; a start keeps its own number")
+        return have
+    if have is not None:
+        raise InputError(f"--experts: {options.init} has {have.kind} experts already; leave it out")
+    count = options.expert_count
+    k = options.experts_per_token
+    if k is None:
+        k = 1 if options.experts in ONE_EXPERT else max(1, count // 2)
+    elif k > 1 and options.experts in ONE_EXPERT:
+        raise InputError(f"--experts-per-token: of {options.experts} experts each token runs one")
+    try:
+        return ExpertsConfig(
+            kind=cast(Kind, options.experts), count=count, k=k,
+            start=cast(Start, options.expert_start), seed=options.seed,
+        )  # fmt: skip
+    except ValueError as error:
+        raise InputError(f"--experts: {error}") from None
+
+
+def fitted_parts(
     classifier: FlowClassifier, train_flows: LabelledFlows, data: LabelledFlows
 ) -> dict[str, dict[str, Tensor]]:
     """What is fitted on val; nothing where that split is missing or small."""

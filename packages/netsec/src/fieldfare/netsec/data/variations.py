@@ -136,7 +136,7 @@ def _rows(packets: FirstPackets, rows: np.ndarray) -> FirstPackets:
 
 
 @dataclass
-class _Edited:
+class Edited:
     """Packets with bytes of their headers exchanged; made anew, the given ones stay."""
 
     packets: FirstPackets
@@ -162,7 +162,7 @@ class _Edited:
 
 def _change_options(packets: FirstPackets, chosen: np.ndarray) -> FirstPackets:
     """Take away TCP options, or add time stamps to packets of chosen flows that have none."""
-    edited = _Edited(packets)
+    edited = Edited(packets)
     found = edited.packets
     whole = found.header >= found.transport + _PLAIN_TCP
     for row in np.flatnonzero(chosen[found.flow] & whole).tolist():
@@ -171,13 +171,13 @@ def _change_options(packets: FirstPackets, chosen: np.ndarray) -> FirstPackets:
         stamps = b"" if end > begin else _TIME_STAMPS + bytes(_STAMPED - len(_TIME_STAMPS))
         edited.exchange(row, begin, end, stamps)
         found.data[row, begin - 8] = (_PLAIN_TCP + len(stamps)) // 4 << 4
-        _write_length(found, row)
+        write_length(found, row)
     return found
 
 
 def _change_version(flows: FlowBatch, chosen: np.ndarray) -> FlowBatch:
     """Chosen flows over the other version of IP; packets with options or extensions stay."""
-    edited = _Edited(flows.first_packets)
+    edited = Edited(flows.first_packets)
     found = edited.packets
     version = found.data[:, 0] >> 4 if found.data.shape[1] else np.zeros(0, np.uint8)
     plain = found.transport == np.where(version == 6, _IPV6, _IPV4)
@@ -189,7 +189,7 @@ def _change_version(flows: FlowBatch, chosen: np.ndarray) -> FlowBatch:
         protocol = int(flows.protocol[found.flow[row]])
         edited.exchange(row, 0, int(found.transport[row]), _other_header(found, row, protocol))
         found.transport[row] = _IPV4 if version[row] == 6 else _IPV6
-        _write_length(found, row)
+        write_length(found, row)
     family = np.where(chosen, np.where(flows.family == 4, 6, 4), flows.family)
     return replace(flows, family=family.astype(np.uint8), first_packets=found)
 
@@ -205,8 +205,8 @@ def _other_header(packets: FirstPackets, row: int, protocol: int) -> bytes:
     return bytes((0x60 | service >> 4, (service & 15) << 4, 0, 0, 0, 0, protocol, hops)) + bytes(32)
 
 
-def _write_length(packets: FirstPackets, row: int) -> None:
-    """The length of the IP packet, and that of UDP if it is one, into its header."""
+def write_length(packets: FirstPackets, row: int) -> None:
+    """The length of the IP packet into its header."""
     ipv6 = packets.data[row, 0] >> 4 == 6
     length = int(packets.bytes[row]) - (_IPV6 if ipv6 else 0)
     place = 4 if ipv6 else 2

@@ -2,7 +2,7 @@
 """A classifier scored on a split, beside what a user would try instead."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from ..inference.classifier import FlowClassifier
 from .audit import Classifier, audit, audit_rows
 from .baselines import PortLookup, Trees
 from .early import first_packets_curve
+from .embeddings import SingularKernel
+from .robust import robust_scores
 from .scores import Scores, score
 
 LIMITS = (0.0, 0.01, 0.03, 0.05, 0.08, 0.09, 0.1, 0.15, 0.2)
@@ -42,6 +44,7 @@ class Comparison:
         unknown: what `infer --unknown-below` makes of the flows of the classes that the model
             knows, see `unknown_rows`; None of a model without evidence.
         first_packets: see `early.first_packets_curve`; None where it was not asked for.
+        robust: macro-F1 and accuracy with flows disguised; None where it was not asked for.
     """
 
     model: str
@@ -52,6 +55,7 @@ class Comparison:
     rivals: dict[str, Scores]
     unknown: list[dict[str, float]] | None
     first_packets: list[dict[str, float]] | None
+    robust: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and files."""
@@ -67,6 +71,7 @@ class Comparison:
             },
             "unknown": self.unknown,
             "first_packets": self.first_packets,
+            "robust": self.robust,
         }
 
     def save(self, folder: Path) -> None:
@@ -92,6 +97,8 @@ def compare(
     split: str = "test",
     *,
     trees: bool = False,
+    neighbours: bool = False,
+    evasions: int = 0,
     first_packets: Sequence[int] = (),
 ) -> Comparison:
     """Score a classifier, and what a user would try instead.
@@ -100,6 +107,8 @@ def compare(
         flows: of all splits; rivals are fitted to train.
         split: to score.
         trees: also fit and score `baselines.Trees`.
+        neighbours: also score `embeddings.SingularKernel` and the nearest training flow.
+        evasions: also score with flows disguised, each at best of so many; see `robust`.
         first_packets: also score after so many first packets of each flow.
 
     Raises:
@@ -113,8 +122,13 @@ def compare(
         found[:, : len(classifier.classes)] = classifier(seen)
         return found
 
-    lookup, rivals = _rivals(flows, data, classes, trees=trees)
+    look = classifier.look if neighbours else None
+    lookup, rivals = _rivals(flows, data, classes, trees=trees, look=look)
     found = audit(classify, data.flows, label, classes, lookup)
+    robust = None
+    if evasions:
+        left = robust_scores(classify, data.flows, label, classes, evasions)
+        robust = {"evasions": evasions, "macro_f1": left.macro_f1, "accuracy": left.accuracy}
     curve = None
     if first_packets:
         curve = first_packets_curve(classify, data.flows, label, classes, first_packets)
@@ -127,6 +141,7 @@ def compare(
         rivals=rivals,
         unknown=unknown_rows(classifier, data),
         first_packets=curve,
+        robust=robust,
     )
 
 
@@ -145,7 +160,12 @@ def _common_classes(
 
 
 def _rivals(
-    every: LabelledFlows, data: LabelledFlows, classes: tuple[str, ...], *, trees: bool
+    every: LabelledFlows,
+    data: LabelledFlows,
+    classes: tuple[str, ...],
+    *,
+    trees: bool,
+    look: Callable[[FlowBatch], tuple[np.ndarray, np.ndarray]] | None,
 ) -> tuple[PortLookup | None, dict[str, Scores]]:
     """What needs no deep network, fitted to the split train where there is one."""
     if not (every.split == 0).any():
@@ -158,6 +178,11 @@ def _rivals(
         some = at_most(train, MOST_FOR_TREES)
         forest = Trees(len(classes)).fit(some.flows, place[some.label])
         rivals["400 extra-trees, ports hidden"] = forest
+    if look is not None:
+        some = at_most(train, MOST_FOR_TREES)
+        for name, nearest in (("singular kernel", False), ("nearest flow", True)):
+            kernel = SingularKernel(lambda flows: look(flows)[1], len(classes), nearest=nearest)
+            rivals[f"{name} of the embeddings"] = kernel.fit(some.flows, place[some.label])
     truth = place[data.label]
     return lookup, {
         name: score(truth, joined([rival(part) for part in pieces(data.flows)]), classes)

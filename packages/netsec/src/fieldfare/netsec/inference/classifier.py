@@ -50,6 +50,7 @@ class ClassifierConfig:
         directed: it was trained on flows of one direction.
         decapsulated: it was trained on flows within tunnels.
         names_bare: it was trained on flows without payload (`flow_rows.is_bare`) and may name them.
+        experts: of an `ExpertsConfig`, where the network's feed-forward layers are mixtures.
         second: the same of a second network, whose tensors are the file's part `SECOND`.
 
     Raises:
@@ -65,6 +66,7 @@ class ClassifierConfig:
     directed: bool = False
     decapsulated: bool = False
     names_bare: bool = False
+    experts: dict[str, Any] | None = None
     second: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -252,13 +254,22 @@ def run(network: nn.Module, inputs: Inputs, classes: int) -> tuple[np.ndarray, n
 
 
 def load_classifier(
-    name_or_path: str, *, show: Collection[str] = (), device: str = "cpu"
+    name_or_path: str,
+    *,
+    show: Collection[str] = (),
+    device: str = "cpu",
+    experts_per_token: int | None = None,
 ) -> tuple[FlowClassifier, ModelCard]:
     """A packaged model by name or a model file by path.
 
+    Args:
+        show, device: see `FlowClassifier`.
+        experts_per_token: of networks with experts; None: as the card says. What was fitted beside
+            the networks, such as calibration, was fitted with the card's number.
+
     Raises:
-        InputError: no such model, one of another task, one that is only pre-trained, or one whose
-            evidence or second network is damaged.
+        InputError: no such model, one of another task, one that is only pre-trained, one whose
+            evidence or second network is damaged, or one without so many experts.
     """
     network, card = from_pretrained(name_or_path, TASK, _build)
     path = locate(name_or_path, TASK)
@@ -270,7 +281,25 @@ def load_classifier(
     classifier = FlowClassifier(
         network, config, card.name, show=show, device=device, evidence=evidence, second=second
     )
+    if experts_per_token is not None:
+        turn_dial(classifier, experts_per_token)
     return classifier, card
+
+
+def turn_dial(classifier: FlowClassifier, k: int) -> None:
+    """Set the experts per token of its networks that have some; raises InputError if none has."""
+    members = [classifier, *([classifier.second] if classifier.second else [])]
+    found = [member for member in members if member.config.experts is not None]
+    if not found:
+        raise InputError(f"--experts-per-token: {classifier.name} has no experts")
+    from ..networks.experts import ExpertsConfig, turn
+
+    for member in found:
+        assert member.config.experts is not None
+        try:
+            turn(member.network, ExpertsConfig(**member.config.experts), k)
+        except ValueError as error:
+            raise InputError(f"--experts-per-token: {classifier.name}: {error}") from None
 
 
 def _build(values: dict[str, Any]) -> nn.Module:
@@ -279,7 +308,12 @@ def _build(values: dict[str, Any]) -> nn.Module:
     network = kind.read_config(config.network)
     if config.classes is None:
         return kind.pretraining(network)
-    return kind.classifier(network, len(config.classes))
+    built = kind.classifier(network, len(config.classes))
+    if config.experts is not None:
+        from ..networks.experts import ExpertsConfig
+
+        kind.install_experts(built, network, ExpertsConfig(**config.experts))
+    return built
 
 
 def _load_second(path: Path, values: dict[str, Any], name: str, device: str) -> FlowClassifier:

@@ -48,6 +48,7 @@ class LabelSettings:
         embeddings: also give the model's vector of each flow.
         statistics, sizes: see `flow_files.flow_schema`.
         guard: also tell whether the answer holds, see `GUARD_SCHEMA`.
+        explain: also tell which experts ran, see `experts.EXPLAIN_SCHEMA`.
     """
 
     unknown_below: float | None = None
@@ -56,13 +57,19 @@ class LabelSettings:
     statistics: bool = False
     sizes: int = 0
     guard: Guard | None = None
+    explain: bool = False
 
     @property
     def schema(self) -> pa.Schema:
         """Of the tables."""
         flows = flow_schema(statistics=self.statistics, sizes=self.sizes)
         guard = GUARD_SCHEMA if self.guard else ()
-        return pa.schema([*flows, *LABEL_SCHEMA, *guard, *[EMBEDDING] * self.embeddings])
+        explained = ()
+        if self.explain:
+            from .experts import EXPLAIN_SCHEMA as explained
+        return pa.schema(
+            [*flows, *LABEL_SCHEMA, *guard, *explained, *[EMBEDDING] * self.embeddings]
+        )
 
 
 PLAIN = LabelSettings()
@@ -112,6 +119,8 @@ def label_flows(
     ]
     if settings.guard:
         columns += _guard_arrays(settings.guard, classifier, flows, np.flatnonzero(named))
+    if settings.explain:
+        columns += _experts_arrays(classifier, flows, np.flatnonzero(named))
     if settings.embeddings:
         columns.append(vector_array(found.embeddings))
     table = to_table(whole, settings.sizes)
@@ -146,6 +155,16 @@ def _guard_arrays(
     ):
         agreements[row], flagged[row] = score, low
     return [pa.array(agreements, pa.float64()), pa.array(flagged, pa.bool_())]
+
+
+def _experts_arrays(
+    classifier: FlowClassifier, flows: FlowBatch, named: np.ndarray
+) -> list[pa.Array]:
+    """Columns of `experts.EXPLAIN_SCHEMA`; named: (K,) rows that the networks see."""
+    from .experts import explain_columns, member_with_experts
+
+    member = member_with_experts(classifier)
+    return explain_columns(member, take(flows, named), named, len(flows))
 
 
 def label_stream(

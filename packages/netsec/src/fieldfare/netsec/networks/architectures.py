@@ -15,6 +15,7 @@ from .conversion import Published
 
 if TYPE_CHECKING:
     from ..capture import FlowBatch, Kept
+    from .experts import ExpertsConfig
 
 TASK = "traffic-classification"
 
@@ -79,6 +80,17 @@ class Architecture(Protocol):
     def load_encoder(self, network: Any, tensors: Mapping[str, Tensor], path: Path) -> None:
         """Give a classifier the encoder of a pre-trained one; raises InputError."""
 
+    def install_experts(self, network: Any, config: Any, experts: "ExpertsConfig") -> None:
+        """Give a classifier experts in place of its feed-forward layers, or beside its mixers.
+
+        Raises ValueError where they cannot be made so.
+        """
+
+    def used(self, network: Any) -> tuple[Tensor, Tensor]:
+        """Of the last pass over B flows: (B, M, E) int64, tokens of each flow that ran each expert
+        of each layer; (B, M) int64, tokens of each flow that the layer saw.
+        """
+
     def example(self, config: Any) -> dict[str, Tensor]:
         """Three flows made up, as tensors by the names that an exported network gives them."""
 
@@ -101,6 +113,18 @@ def architecture(name: str) -> Architecture:
 
         return NetFoundArchitecture()
     raise InputError(f"no architecture is named {name!r}; there are {', '.join(ARCHITECTURES)}")
+
+
+def place_experts(
+    kind: Architecture, network: nn.Module, config: Any, experts: "ExpertsConfig"
+) -> None:
+    """`Architecture.install_experts`; raises InputError where that raises ValueError."""
+    try:
+        kind.install_experts(network, config, experts)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"experts: {error}") from None
 
 
 def preset(name: str) -> tuple[Architecture, Any]:

@@ -148,6 +148,7 @@ class FlowReport:
         counts: Mapping[str, int],
         settings: Mapping[str, Any] | None = None,
         warnings: Sequence[str] = (),
+        experts: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the page, whole or not at all; an existing file is replaced.
 
@@ -156,6 +157,7 @@ class FlowReport:
             counts: what became of the packets, of `recordings.describe`.
             settings: what else to tell, by name.
             warnings: sentences for the box on top.
+            experts: what ran, as of `inference.experts.ExpertUse.to_json`.
         """
         classes = self.classes()
         unknown = next((entry for entry in classes if entry["name"] == UNKNOWN), None)
@@ -184,6 +186,8 @@ class FlowReport:
             colours=self._colours(classes),
             others=COLOURS[-1],
             timeline=self._chart(classes),
+            colours_of_experts={True: COLOURS[0], False: COLOURS[-1]},
+            experts=experts and experts["classes"] and experts,
             packets=[
                 {
                     "count": value,

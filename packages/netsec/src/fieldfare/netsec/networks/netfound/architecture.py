@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from .network import NetFoundClassifier
 from .pretraining import NetFoundPretraining, corrupt
 from .records import ICMP, TCP, UDP, packet_fields
 from .tokens import FlowTokens, tokenise
+
+if TYPE_CHECKING:
+    from ..experts import ExpertsConfig
 
 HIDDEN_TOKENS = 0.3
 """Most that augmentation hides of a flow's tokens."""
@@ -101,6 +104,20 @@ class NetFoundArchitecture:
     ) -> None:
         """See `convert.load_backbone`."""
         load_backbone(network, tensors, path)
+
+    def install_experts(
+        self, network: torch.nn.Module, config: NetFoundConfig, experts: "ExpertsConfig"
+    ) -> None:
+        """In the place of all feed-forward layers."""
+        from .experts import install_experts
+
+        install_experts(network, config.layers, experts)
+
+    def used(self, network: torch.nn.Module) -> tuple[Tensor, Tensor]:
+        """See `experts.used`."""
+        from .experts import used
+
+        return used(network)
 
     def example(self, config: NetFoundConfig) -> dict[str, Tensor]:
         """Random tokens of TCP, UDP and ICMP."""

@@ -13,7 +13,7 @@ Source: netFound, Guthula et al., arXiv 2310.17025.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from torch.nn import functional as F
 from .attention import EncoderLayer, RotaryTable
 from .config import NetFoundConfig
 from .embedding import FlowEmbedding, FlowInputs
+
+if TYPE_CHECKING:
+    from .experts import Routing
 
 INITIAL_STD = 0.02
 
@@ -148,6 +151,7 @@ class NetFound(nn.Module):
     def __init__(self, config: NetFoundConfig) -> None:
         super().__init__()
         self.compat = config.compat
+        self.routing: Routing | None = None
         self.embeddings = FlowEmbedding(config)
         self.encoder = HierarchicalEncoder(config)
 
@@ -166,6 +170,8 @@ class NetFound(nn.Module):
             groups = group_bursts(inputs.mask)
         parts = [inputs.bursts(group.rows, group.length) for group in groups]
         rows = [group.rows for group in groups]
+        if self.routing is not None:
+            self.routing.begin(inputs, parts, rows, self.compat)
         tokens = self.encoder(
             [self.embeddings(part)[:, 0] for part in parts],
             [part.mask[:, 0] for part in parts],

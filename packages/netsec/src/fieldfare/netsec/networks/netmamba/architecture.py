@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from .convert import PUBLISHED, load_encoder
 from .network import NetMamba, NetMambaClassifier
 from .packet_bytes import packet_bytes
 from .pretraining import NetMambaPretraining
+
+if TYPE_CHECKING:
+    from ..experts import ExpertsConfig
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,20 @@ class NetMambaArchitecture:
     def load_encoder(self, network: NetMamba, tensors: Mapping[str, Tensor], path: Path) -> None:
         """See `convert.load_encoder`."""
         load_encoder(network, tensors, path)
+
+    def install_experts(
+        self, network: NetMamba, config: NetMambaConfig, experts: "ExpertsConfig"
+    ) -> None:
+        """Beside the mixer of each block; see `experts`."""
+        from .experts import install_experts
+
+        install_experts(network, config, experts)
+
+    def used(self, network: NetMamba) -> tuple[Tensor, Tensor]:
+        """See `experts.used`."""
+        from .experts import used
+
+        return used(network)
 
     def example(self, config: NetMambaConfig) -> dict[str, Tensor]:
         """Random bytes."""

@@ -106,6 +106,9 @@ class Block(nn.Module):
         mixer: (B, L, dim) in and out.
         dim: width.
         drop_path: rate at which a sample's last mixer output is left out, in training.
+
+    Attributes:
+        feed: (B, L, dim) in and out, beside the mixer; None: nothing.
     """
 
     def __init__(self, mixer: nn.Module, dim: int, drop_path: float) -> None:
@@ -113,11 +116,14 @@ class Block(nn.Module):
         self.mixer = mixer
         self.norm = RMSNorm(dim)
         self.drop_path = drop_path
+        self.feed: nn.Module | None = None
 
     def forward(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, L, dim) twice -> the mixer's output and the sum of all before it."""
         residual = add(x, residual, self.drop_path, training=self.training)
-        return self.mixer(self.norm(residual)), residual
+        normed = self.norm(residual)
+        mixed = self.mixer(normed)
+        return mixed if self.feed is None else mixed + self.feed(normed), residual
 
 
 def add(x: Tensor, residual: Tensor | None, drop_path: float, *, training: bool) -> Tensor:

@@ -8,6 +8,7 @@ Source: NetMamba, Wang et al. 2024, arXiv 2405.11449.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 
 from .config import NetMambaConfig
 from .mamba import Block, Mamba, RMSNorm, run_blocks
+
+if TYPE_CHECKING:
+    from .experts import Routing
 
 POSITION_STD = 0.02
 TABLE_STD = 0.1
@@ -72,6 +76,7 @@ class NetMamba(nn.Module):
     def __init__(self, config: NetMambaConfig) -> None:
         super().__init__()
         self.config = config
+        self.routing: Routing | None = None
         embedding = StrideTable if config.embedding == "table" else StrideEmbedding
         self.patch_embed = embedding(config.stride, config.embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
@@ -94,6 +99,8 @@ class NetMamba(nn.Module):
             raise ValueError(
                 f"bytes must be (B, {self.config.byte_length}), got {list(data.shape)}"
             )
+        if self.routing is not None:
+            self.routing.begin(data)
         if data.dtype == torch.uint8:
             data = normalise(data)
         found: Tensor = self.patch_embed(data.to(self.cls_token.dtype)) + self.pos_embed[:, :-1]
