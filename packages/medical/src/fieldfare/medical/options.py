@@ -49,7 +49,13 @@ class ImageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(ImageOptions, shared.InferOptions, shared.PrecisionOptions, shared.GuardOptions):
+class InferOptions(
+    ImageOptions,
+    shared.InferOptions,
+    shared.PrecisionOptions,
+    shared.GuardOptions,
+    shared.BudgetOptions,
+):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL, " ONE+TWO averages two.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldfare.common import console
+from fieldfare.common.commands import budget
 from fieldfare.common.commands.infer import check_targets, seconds_of, show_plan
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
@@ -24,7 +25,8 @@ from ..inference.predict import Predictor, load_predictor
 from ..inference.record import NOTICE, doubts_of, record
 from ..options import DEFAULT_MODEL, ENSEMBLE, ENSEMBLE_STEPS, InferOptions
 from ..volumes.formats import WRITTEN
-from .infer_many import infer_cases, open_inputs
+from .budget import within
+from .infer_many import infer_cases, open_inputs, readable
 
 
 def infer(cases: Sequence[Path], options: InferOptions) -> None:
@@ -37,7 +39,36 @@ def infer(cases: Sequence[Path], options: InferOptions) -> None:
         raise InputError(f"{cases[0]}: give a folder or --{given[0]}, not both")
     if options.channels is not None and not cases:
         raise InputError("--channels: name the 4D file as CASE")
-    settings = inference.InferSettings(
+    many = not given and not (
+        len(cases) == 1 and options.output.suffix and not options.output.is_dir()
+    )
+    if given:
+        opened = [
+            Case.from_files(t1=options.t1, t1ce=options.t1ce, t2=options.t2, flair=options.flair)
+        ]
+    elif not cases:
+        raise InputError("no case given; name its folder, or its images by --t1, --t1ce, ...")
+    elif many:
+        opened = readable(cases, options) if budget.asked(options) else []
+    else:
+        opened = [open_inputs(cases[0], options)]
+    if not many:
+        check_targets(opened[0].sources, _targets(options), options)
+    planned = None
+    if opened:
+        options, planned = within(
+            opened, options, _settings, workers=options.workers if many else None
+        )
+    settings = _settings(options)
+    if many:
+        infer_cases(cases, settings, options, planned)
+    else:
+        _infer_one(opened[0], settings, options, planned)
+    budget.tell(planned, options)
+
+
+def _settings(options: InferOptions) -> inference.InferSettings:
+    return inference.InferSettings(
         labels=options.labels,
         threshold=options.threshold,
         postprocess=options.postprocess,
@@ -50,15 +81,6 @@ def infer(cases: Sequence[Path], options: InferOptions) -> None:
         batch=options.batch,
         precision=options.precision,
     )
-    if given:
-        case = Case.from_files(t1=options.t1, t1ce=options.t1ce, t2=options.t2, flair=options.flair)
-        _infer_one(case, settings, options)
-    elif len(cases) == 1 and options.output.suffix and not options.output.is_dir():
-        _infer_one(open_inputs(cases[0], options), settings, options)
-    elif cases:
-        infer_cases(cases, settings, options)
-    else:
-        raise InputError("no case given; name its folder, or its images by --t1, --t1ce, ...")
 
 
 def _together(options: InferOptions) -> InferOptions:
@@ -71,10 +93,14 @@ def _together(options: InferOptions) -> InferOptions:
     return replace(options, model=ENSEMBLE, postprocess=steps)
 
 
-def _infer_one(case: Case, settings: inference.InferSettings, options: InferOptions) -> None:
+def _infer_one(
+    case: Case,
+    settings: inference.InferSettings,
+    options: InferOptions,
+    planned: budget.Plan | None,
+) -> None:
     quiet = options.quiet
     targets = _targets(options)
-    check_targets(case.sources, targets, options)
     console.say(case.describe(), quiet=quiet)
     pictured = bool(options.report or options.png)
     probabilities = bool(options.prob or options.report)
@@ -116,7 +142,7 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
         judgement=result.judgement,
         agreement=result.agreement,
         warnings=told,
-    )
+    ) | budget.record(planned)
     written = inference.write(options.output, result, probability=options.prob, **about)
     if pictured:
         from ..report.page import write_pictures
@@ -149,6 +175,7 @@ def _infer_one(case: Case, settings: inference.InferSettings, options: InferOpti
         "plan": plan.to_dict(),
         "peak_bytes": measured,
         "written": written,
+        **budget.outcome(planned),
     }
     console.emit(summary, as_json=options.as_json, text="\n".join(map(str, written)))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """med-seg infer over many cases: each to its files in folders, and one page that lists them."""
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from fieldfare.common import batch, console
 from fieldfare.common.batch.manifest import NAME as MANIFEST
+from fieldfare.common.commands import budget
 from fieldfare.common.commands.infer import infer_many
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights import locate
@@ -35,8 +37,20 @@ def open_inputs(path: Path, options: InferOptions) -> Case:
     return Case.from_channels(path, options.channels.split(","))
 
 
+def readable(cases: Sequence[Path], options: InferOptions) -> list[Case]:
+    """The cases that can be opened; what is wrong with the others is told when their turn comes."""
+    found = []
+    for path in cases:
+        with contextlib.suppress(InputError, OSError):
+            found.append(open_inputs(path, options))
+    return found
+
+
 def infer_cases(
-    cases: Sequence[Path], settings: inference.InferSettings, options: InferOptions
+    cases: Sequence[Path],
+    settings: inference.InferSettings,
+    options: InferOptions,
+    planned: budget.Plan | None = None,
 ) -> None:
     """Segment cases into a folder.
 
@@ -71,11 +85,20 @@ def infer_cases(
         functools.partial(_make_worker, settings, options, {_key(path): path for path in inputs}),
         lambda path: tuple(_outputs(_key(path), options).values()),
         options,
-        settings={**result_of, "tta": options.tta, "weights": digest, "version": __version__},
+        settings={
+            **result_of,
+            "tta": options.tta,
+            "weights": digest,
+            "version": __version__,
+            **budget.record(planned),
+        },
         noun="cases",
         key=_key,
         files_of=files_of,
-        finish=lambda: _tell([_key(path) for path in inputs], options),
+        finish=lambda: {
+            **_tell([_key(path) for path in inputs], options),
+            **budget.outcome(planned),
+        },
     )
 
 
