@@ -29,17 +29,17 @@ from fieldfare.common.trust.knowledge import PART as KNOWLEDGE
 from fieldfare.common.weights import load_model_file, locate, save_model_file
 from fieldfare.common.weights.store import load_part
 from fieldfare.remote_sensing.buildings.data.table import read_scene, read_table
-from fieldfare.remote_sensing.buildings.inference.colours import PART as COLOURS
-from fieldfare.remote_sensing.buildings.inference.colours import learn_colours
 from fieldfare.remote_sensing.buildings.inference.guarding import SIDE, augmentations, encoded_by
 from fieldfare.remote_sensing.buildings.inference.predict import load_predictor
 from fieldfare.remote_sensing.buildings.inference.trust import Look
 from fieldfare.remote_sensing.buildings.networks.building_network import BuildingNetwork
 from fieldfare.remote_sensing.buildings.networks.models import TASK, load_model
 from fieldfare.remote_sensing.buildings.options import DEFAULT_MODEL
-from fieldfare.remote_sensing.buildings.training.corruptions import CORRUPTIONS
 from fieldfare.remote_sensing.buildings.training.knowledge import learn_guard, pixels_of
 from fieldfare.remote_sensing.buildings.training.run import scene_tiles
+from fieldfare.remote_sensing.scenes.colours import PART as COLOURS
+from fieldfare.remote_sensing.scenes.colours import learn_colours
+from fieldfare.remote_sensing.scenes.corruptions import CORRUPTIONS
 
 EPSILON = 4 / 255
 PLACES = ("buildings_more/test/nairobi_b", "buildings/kampala_oam/scene_B_z20")

@@ -32,14 +32,14 @@ from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.remote_sensing.buildings.data.table import read_scene
 from fieldfare.remote_sensing.buildings.evaluation.metrics import confusion
 from fieldfare.remote_sensing.buildings.inference import run as inference
-from fieldfare.remote_sensing.buildings.inference.colours import LEAST
-from fieldfare.remote_sensing.buildings.inference.colours import SIDE as SIDE_OF_SQUARE
 from fieldfare.remote_sensing.buildings.inference.predict import Predictor
 from fieldfare.remote_sensing.buildings.inference.run import InferSettings
 from fieldfare.remote_sensing.buildings.inference.trust import BLOCK, Familiarity, Look
 from fieldfare.remote_sensing.buildings.options import DEFAULT_MODEL
-from fieldfare.remote_sensing.buildings.training.corruptions import CORRUPTIONS, SIZES
 from fieldfare.remote_sensing.buildings.training.run import scene_tiles
+from fieldfare.remote_sensing.scenes.colours import LEAST
+from fieldfare.remote_sensing.scenes.colours import SIDE as SIDE_OF_SQUARE
+from fieldfare.remote_sensing.scenes.corruptions import CORRUPTIONS, SIZES
 
 KAMPALA = "buildings/kampala_oam"
 PLACES = {

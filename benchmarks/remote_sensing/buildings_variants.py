@@ -15,16 +15,14 @@ from typing import Any
 
 import torch
 
-from fieldfare.common import console
-from fieldfare.common.budget import latency
-from fieldfare.common.budget.variants import SUFFIX, Variant, Variants
-from fieldfare.common.efficiency import bench, cost
+from fieldfare.common.budget.collect import collect
+from fieldfare.common.budget.variants import SUFFIX
+from fieldfare.common.efficiency import cost
 from fieldfare.common.weights import locate
 from fieldfare.remote_sensing import weights
 from fieldfare.remote_sensing.buildings.commands.evaluate_scene import evaluate_scene, labels_on
 from fieldfare.remote_sensing.buildings.evaluation.reports import table
 from fieldfare.remote_sensing.buildings.inference.run import InferSettings
-from fieldfare.remote_sensing.buildings.inference.units import unit
 from fieldfare.remote_sensing.buildings.networks.building_network import depths_of
 from fieldfare.remote_sensing.buildings.networks.models import TASK, load_model
 from fieldfare.remote_sensing.buildings.options import DEFAULT_MODEL, EvalOptions
@@ -49,7 +47,13 @@ def quality(settings: InferSettings, data: Path) -> float:
         quiet=True,
     )
     rows = {row["set"]: row for row in table([found])}
-    return round(float(rows["pixels"]["building_iou"]), 4)
+    return float(rows["pixels"]["building_iou"])
+
+
+def macs(network: Any, depth: int) -> int:
+    """Of a tile, before layers are folded."""
+    cut = network if depth == network.depth else network.cut(depth)
+    return cost(cut, (1, 3, TILE, TILE)).macs
 
 
 def main() -> None:
@@ -71,31 +75,19 @@ def main() -> None:
             "precision": precision,
             "overlap": overlap,
         }
-    units = {name: unit(settings) for name, settings in plans.items()}
-    seconds = latency.measure(units, repeats=options.repeats)
-    found = []
-    for name, settings in plans.items():
-        share = (TILE / (TILE - settings["overlap"])) ** 2  # tiles of 512 x 512 new pixels
-        cut = network if settings["depth"] == network.depth else network.cut(settings["depth"])
-        found.append(
-            Variant(
-                name,
-                settings,
-                quality(InferSettings(**settings), options.data),
-                round(cost(cut, (1, 3, TILE, TILE)).macs * share),
-                locate(DEFAULT_MODEL, TASK).stat().st_size,
-                round(seconds[name] * share, 4),
-                bench(units[name], repeats=2, warmup=0).peak_bytes,
-            )
-        )
-        console.say(str(found[-1]))
-    Variants(
+    found = collect(
         TASK,
-        f"{TILE} x {TILE} pixels of a scene",
-        "building IoU on Nairobi A",
-        latency.machine(),
-        tuple(found),
-    ).write(Path(weights.__file__).parent / f"{TASK}{SUFFIX}")
+        plans,
+        unit=f"{TILE} x {TILE} pixels of a scene",
+        metric="building IoU on Nairobi A",
+        quality=lambda settings: quality(InferSettings(**settings), options.data),
+        weights=lambda settings: locate(settings["model"], TASK).stat().st_size,
+        macs=lambda settings: macs(network, settings["depth"]),
+        # Tiles of 512 x 512 new pixels.
+        share=lambda settings: (TILE / (TILE - settings["overlap"])) ** 2,
+        repeats=options.repeats,
+    )
+    found.write(Path(weights.__file__).parent / f"{TASK}{SUFFIX}")
 
 
 if __name__ == "__main__":

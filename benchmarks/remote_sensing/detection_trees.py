@@ -5,10 +5,12 @@
     python benchmarks/remote_sensing/detection_trees.py baseline OUT/trees.csv
     python benchmarks/remote_sensing/detection_trees.py release run/model.safetensors NAME \\
         --table OUT/trees.csv --training "what was run, where, for how long"
+    python benchmarks/remote_sensing/detection_trees.py know NAME.safetensors --table OUT/trees.csv
 
 `tables` writes OUT/trees.csv: tiles, points, splits and cities for `rs-detect train` and `eval`.
 `baseline` tries the settings of the maxima of greenness on the validation city. `release` measures
-a model on validation and test cities beside them and writes NAME.safetensors and NAME.md.
+a model on validation and test cities beside them and writes NAME.safetensors and NAME.md; `know`
+looks anew at all scenes and writes what the model knows of them into its file.
 """
 
 import argparse
@@ -33,6 +35,8 @@ from fieldfare.remote_sensing.detection.evaluation.greenness import Maxima, gree
 from fieldfare.remote_sensing.detection.evaluation.matching import Counts, counts_of, pair_points
 from fieldfare.remote_sensing.detection.evaluation.reports import table as table_of
 from fieldfare.remote_sensing.detection.inference.run import InferSettings
+from fieldfare.remote_sensing.detection.networks.models import load_model
+from fieldfare.remote_sensing.detection.training.knowledge import learn_parts
 
 GSD, REACH = 0.6, 6.0
 """Metres per pixel of the tiles; metres within which a middle is right."""
@@ -52,8 +56,8 @@ LICENCE = (
 SPLIT = "by city: Riverside for validation, Santa Monica for test"
 LIMITS = (
     "knows street and garden trees of Californian cities in summer, seen by NAIP at 0.6 m; "
-    "forests, other climates, leafless trees and other sensors are unknown to it, and nothing "
-    "warns of them; boxes are 6 m wide whatever the crown; of crowns that touch some are merged"
+    "forests, other climates, leafless trees and other sensors are unknown to it; "
+    "boxes are 6 m wide whatever the crown; of crowns that touch some are merged"
 )
 
 
@@ -140,8 +144,18 @@ def release(arguments: argparse.Namespace, scenes: Sequence[LabelledScene]) -> N
         date=datetime.date.today().isoformat(),
         metrics=tuple(metrics),
     )
+    network, _ = load_model(str(arguments.model))
+    parts = learn_parts(network.eval(), scenes, reach=REACH, told=print)
     folder = arguments.into or Path(weights.__file__).parent
-    print(save_with_page(folder / f"{arguments.name}.safetensors", tensors, card, {}))
+    print(save_with_page(folder / f"{arguments.name}.safetensors", tensors, card, parts))
+
+
+def know(arguments: argparse.Namespace, scenes: Sequence[LabelledScene]) -> None:
+    """Teach a model file, released before, what it knows; its weights and measures stay."""
+    network, card = load_model(str(arguments.model))
+    parts = learn_parts(network.eval(), scenes, reach=REACH, told=print)
+    _, tensors = load_model_file(arguments.model)
+    print(save_with_page(arguments.model, tensors, dataclasses.replace(card, limits=LIMITS), parts))
 
 
 def main() -> None:
@@ -159,6 +173,9 @@ def main() -> None:
     releasing.add_argument("--table", type=Path, required=True)
     releasing.add_argument("--training", required=True)
     releasing.add_argument("--into", type=Path, help="another folder than the package's")
+    knowing = verbs.add_parser("know")
+    knowing.add_argument("model", type=Path)
+    knowing.add_argument("--table", type=Path, required=True)
     arguments = parser.parse_args()
     set_threads()
     if arguments.verb == "tables":
@@ -167,6 +184,8 @@ def main() -> None:
     scenes, _ = read_table(arguments.table, bands=3)
     if arguments.verb == "baseline":
         print(console.table(tune([scene for scene in scenes if scene.split == "val"])))
+    elif arguments.verb == "know":
+        know(arguments, scenes)
     else:
         release(arguments, scenes)
 

@@ -112,6 +112,7 @@ class Discs:
 
     config = DetectorConfig(classes=("tree",), gsd=GSD, threshold=0.5, nms=0.3)
     batch = 2
+    knowledge = colours = None
 
     def __call__(self, tiles: np.ndarray, least: float) -> list[Detections]:
         from scipy import ndimage

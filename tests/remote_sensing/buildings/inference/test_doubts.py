@@ -17,12 +17,6 @@ from fieldfare.common.trust.guard import PART as GUARD
 from fieldfare.common.trust.guard import Guard, fit_guard
 from fieldfare.common.weights import ModelCard, save_model_file
 from fieldfare.remote_sensing.buildings.cli import main
-from fieldfare.remote_sensing.buildings.inference.colours import PART as COLOURS
-from fieldfare.remote_sensing.buildings.inference.colours import (
-    Colours,
-    learn_colours,
-    read_colours,
-)
 from fieldfare.remote_sensing.buildings.inference.guarding import (
     RANK,
     SIDE,
@@ -31,13 +25,19 @@ from fieldfare.remote_sensing.buildings.inference.guarding import (
     guard_scores,
 )
 from fieldfare.remote_sensing.buildings.inference.predict import Predictor
-from fieldfare.remote_sensing.buildings.inference.samples import squares
 from fieldfare.remote_sensing.buildings.networks.building_network import (
     BuildingNetwork,
     NetworkConfig,
 )
 from fieldfare.remote_sensing.buildings.networks.models import TASK
 from fieldfare.remote_sensing.rasters.reading import Scene, ValueRange
+from fieldfare.remote_sensing.scenes.colours import PART as COLOURS
+from fieldfare.remote_sensing.scenes.colours import (
+    Colours,
+    learn_colours,
+    read_colours,
+)
+from fieldfare.remote_sensing.scenes.squares import squares
 
 NORTH = Affine(0.5, 0, 500_000, 0, -0.5, 40_000)
 KNOWN = Colours(low=(0.05, 0.03), high=(0.4, 0.3), least=0.08)

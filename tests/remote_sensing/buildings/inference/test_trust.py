@@ -19,7 +19,6 @@ from fieldfare.remote_sensing.buildings.inference.run import InferSettings
 from fieldfare.remote_sensing.buildings.inference.trust import (
     LAYERS,
     SIGNS,
-    pooled_blocks,
     signs_of,
 )
 from fieldfare.remote_sensing.buildings.networks.building_network import (
@@ -28,6 +27,7 @@ from fieldfare.remote_sensing.buildings.networks.building_network import (
 )
 from fieldfare.remote_sensing.buildings.networks.models import TASK
 from fieldfare.remote_sensing.buildings.training import knowledge as knowing
+from fieldfare.remote_sensing.scenes.familiarity import pooled_blocks
 
 CONFIG = NetworkConfig(
     architecture="lraspp", encoder="mobilenetv3_small_050", outputs=("building",), gsd=0.15
@@ -84,7 +84,7 @@ def test_a_model_file_gets_knowledge_colours_and_guard(tmp_path, monkeypatch):
 
 def test_features_of_blocks_are_those_of_each_block_alone():
     maps = torch.randn(2, 5, 64, 64, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    found = pooled_blocks(maps, 4)
+    found = pooled_blocks(maps, (4, 4))
     assert found.shape == (2 * 16, 10)
     block = maps[1, :, 16:32, 48:64].double()  # second row, last column
     assert found[16 + 7, :5] == pytest.approx(block.mean(dim=(1, 2)).numpy(), abs=1e-5)
@@ -96,7 +96,7 @@ def test_the_likely_iou_is_that_of_truth_drawn_by_the_probabilities():
     rng = np.random.default_rng(0)
     p = rng.beta(0.3, 0.3, (1, 256, 256)).astype(np.float32)
     truth, mask = rng.random(p.shape) < p, p > 0.5
-    likely, unsure, building = signs_of(p, 1)[0]
+    likely, unsure, building = signs_of(p, (1, 1))[0]
     assert likely == pytest.approx((mask & truth).sum() / (mask | truth).sum(), abs=0.01)
     assert unsure == pytest.approx(float((4 * p * (1 - p)).mean()), abs=1e-5)
     assert building == pytest.approx(mask.mean(), abs=1e-5)

@@ -51,7 +51,7 @@ class SceneOptions(TileOptions, shared.PrecisionOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(rasters.InferOptions, SceneOptions):
+class InferOptions(rasters.InferOptions, shared.TrustOptions, SceneOptions, shared.BudgetOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)

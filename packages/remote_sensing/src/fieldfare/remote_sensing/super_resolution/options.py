@@ -53,7 +53,7 @@ class RestoreOptions(TileOptions, shared.PrecisionOptions, shared.SeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(rasters.InferOptions, RestoreOptions, shared.TrustOptions):
+class InferOptions(rasters.InferOptions, RestoreOptions, shared.TrustOptions, shared.BudgetOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL, " `bicubic` is the baseline.")

@@ -16,7 +16,7 @@ from fieldfare.common.commands.infer import (
     seconds_of,
     show_plan,
 )
-from fieldfare.common.commands.trust import warning
+from fieldfare.common.commands.trust import tell, warning
 from fieldfare.common.console.shared import GuardOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
@@ -33,8 +33,9 @@ from ..inference import run as inference
 from ..inference.doubts import Impression
 from ..inference.footprints import FootprintSettings
 from ..inference.predict import Predictor
+from ..networks.models import TASK
 from ..options import InferOptions, SceneOptions
-from .budget import within
+from .budget import needs
 
 
 def infer(inputs: Sequence[Path], options: InferOptions) -> None:
@@ -42,16 +43,22 @@ def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     set_threads()
     with environment(allow_remote=options.allow_remote):
         window = window_of(inputs, options.window, options.bbox)
-        planned = None
-        if budget.asked(options):
-            options, planned = within(inputs, options, lambda chosen: _settings(chosen, window))
+        one = len(inputs) == 1 and not options.output.is_dir()
+        if one:
+            _check(inputs[0], options)
+        options, planned = budget.within(
+            TASK,
+            options,
+            inputs,
+            lambda chosen: needs(_settings(chosen, window), guard=chosen.guard),
+            workers=None if one else options.workers,
+        )
         settings = _settings(options, window)
-        if len(inputs) == 1 and not options.output.is_dir():
+        if one:
             _infer_one(inputs[0], settings, options, planned)
         else:
             _infer_many(inputs, settings, options, planned)
-        if planned and not options.dry_run:
-            console.say(planned.sentence(), quiet=options.quiet)
+        budget.tell(planned, options)
 
 
 def _settings(options: InferOptions, window: Box | None) -> inference.InferSettings:
@@ -98,6 +105,25 @@ def settings_of(
     )
 
 
+def _targets(options: InferOptions) -> dict[str, Path | None]:
+    return {
+        "--output": options.output,
+        "--mask": options.mask,
+        "--prob": options.prob,
+        "--preview": options.preview,
+    }
+
+
+def _check(source: Path, options: InferOptions) -> None:
+    """Refuse outputs that cannot be."""
+    targets = _targets(options)
+    check_suffix("--output", options.output, SUFFIXES)
+    check_targets(files_of(source), targets, options)
+    for name in ("--mask", "--prob"):
+        check_suffix(name, targets[name], RASTERS)
+    check_suffix("--preview", options.preview, PICTURES)
+
+
 def _infer_one(
     source: Path,
     settings: inference.InferSettings,
@@ -105,14 +131,7 @@ def _infer_one(
     planned: budget.Plan | None,
 ) -> None:
     quiet, output, picture = options.quiet, options.output, options.preview
-    check_suffix("--output", output, SUFFIXES)
-    targets = {"--output": output, "--mask": options.mask, "--prob": options.prob}
-    targets |= {"--preview": picture}
-    check_targets(files_of(source), targets, options)
-    for name in ("--mask", "--prob"):
-        check_suffix(name, targets[name], RASTERS)
-    check_suffix("--preview", picture, PICTURES)
-    made = [str(path) for path in targets.values() if path]
+    made = [str(path) for path in _targets(options).values() if path]
     predictor = settings.predictor()
     if options.dry_run:
         _show_plan(source, made, settings, predictor, options)
@@ -131,7 +150,7 @@ def _infer_one(
         bars[1].update(done)
 
     def looked(impression: Impression) -> None:
-        tell(impression, str(source), options)
+        tell(impression.warnings(), str(source), options)
         if impression.verdict and not impression.verdict.alarm:
             console.say(f"{source}: {impression.verdict.sentence()}", quiet=quiet)
 
@@ -156,21 +175,9 @@ def _infer_one(
     )
     bars[-1].__exit__(None, None, None)
     result |= {"mask": options.mask, "probability": options.prob, "preview": picture}
-    result |= planned.outcome() if planned else {}
+    result |= budget.outcome(planned)
     console.say(f"{result['buildings']} buildings, {result['area_m2']:,.0f} m2", quiet=quiet)
     console.emit(result, as_json=options.as_json, text="\n".join(made))
-
-
-def tell(impression: Impression, name: str, options: GuardOptions) -> None:
-    """Say what is odd about a scene.
-
-    Raises:
-        InputError: with `--strict`, instead.
-    """
-    for line in impression.warnings():
-        if options.strict:
-            raise InputError(f"{name}: {line}; nothing was written, as --strict was given")
-        console.say(f"warning: {name}: {line}")
 
 
 def notes(
@@ -246,9 +253,10 @@ def _infer_many(
         lambda path: (options.output / f"{path.stem}.{options.suffix}",),
         options,
         files_of=files_of,
-        settings=inference.identity(settings) | {"footprints": str(settings.footprints)},
+        settings=inference.identity(settings)
+        | {"footprints": str(settings.footprints), **budget.record(planned)},
         noun="scenes",
-        finish=planned.outcome if planned else dict,
+        finish=lambda: budget.outcome(planned),
     )
 
 
@@ -275,7 +283,7 @@ def make_worker(
             settings,
             predictor,
             guard=options.guard,
-            looked=lambda impression: tell(impression, item.key, options),
+            looked=lambda impression: tell(impression.warnings(), item.key, options),
             judged=judged,
         )
         numbers = {"buildings": float(result["buildings"]), "tiles": float(result["tiles"])}

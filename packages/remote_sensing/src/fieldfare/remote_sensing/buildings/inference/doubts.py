@@ -9,7 +9,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.trust.guard import Verdict
 
 from ...rasters.reading import Scene, ValueRange
-from .colours import colour_doubts
+from ...scenes.colours import colour_doubts
 from .guarding import guard_scene
 from .predict import Predictor
 

@@ -16,8 +16,8 @@ from fieldfare.common.trust.beyond import Augmentation, Encode
 from fieldfare.common.trust.guard import Guard, Verdict
 
 from ...rasters.reading import Scene, ValueRange
+from ...scenes.squares import squares
 from .predict import Predictor
-from .samples import squares
 from .trust import features_of
 
 SIDE = 256

@@ -12,11 +12,11 @@ from fieldfare.common.trust.guard import Guard, read_guard
 from fieldfare.common.trust.knowledge import Knowledge, read_knowledge
 from fieldfare.common.weights import locate
 
+from ...scenes.colours import Colours, read_colours
 from ..networks.building_network import BuildingNetwork, depths_of
 from ..networks.fast import FastBuildingNetwork
 from ..networks.models import TASK, load_model
 from ..networks.unetplusplus import FULL_DEPTH
-from .colours import Colours, read_colours
 
 
 class Predictor:

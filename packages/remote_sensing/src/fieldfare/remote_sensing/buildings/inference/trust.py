@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldfare.common.trust.features import Array
-from fieldfare.common.trust.knowledge import Judgement, Knowledge
+from fieldfare.common.trust.knowledge import Knowledge
 
+from ...scenes.familiarity import Blocks, Gathering, blocks_of, pooled_blocks
 from .predict import Predictor
 
 BLOCK = 128
@@ -29,36 +30,13 @@ SIGNS = ("likely IoU", "unsure", "building")
 """Of the building probabilities p of a block: their own estimate of the IoU, the mean of
 4 p (1 - p), and the share above 1/2."""
 
-HELD = 0.5
-"""Share of a block that must hold data."""
 
-_LEAST_VARIANCE = 1e-12
-
-
-def pooled_blocks(output: Tensor, count: int) -> Array:
-    """Mean, and logarithm of the standard deviation, of each channel over count x count blocks.
-
-    Args:
-        output: (N, C, H, W).
-
-    Returns:
-        (N * count * count, 2 C), blocks of an image from the top left, row by row.
-    """
-    whole = output.float()
-    mean = F.adaptive_avg_pool2d(whole, count)
-    square = F.adaptive_avg_pool2d(whole.square(), count)
-    spread = (square - mean.square()).clamp(min=_LEAST_VARIANCE).log() / 2
-    both = torch.cat((mean, spread), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
-    found: Array = both.double().cpu().numpy()
-    return found
-
-
-def signs_of(probabilities: np.ndarray, count: int) -> Array:
-    """SIGNS of count x count blocks: (N, H, W) -> (N * count * count, 3), order as above."""
+def signs_of(probabilities: np.ndarray, blocks: Blocks) -> Array:
+    """SIGNS of blocks: (N, H, W) -> (N * blocks, 3), in the order of `pooled_blocks`."""
     p = torch.from_numpy(np.ascontiguousarray(probabilities)).float()[:, None]
     building = (p > 0.5).float()
     parts = (p * building, building + p * (1 - building), 4 * p * (1 - p), building)
-    both, either, unsure, share = (F.adaptive_avg_pool2d(part, count) for part in parts)
+    both, either, unsure, share = (F.adaptive_avg_pool2d(part, blocks) for part in parts)
     # Where next to nothing is found, the little that might be there decides.
     likely = (both + 1e-3) / (either + 1e-3)
     stacked = torch.cat((likely, unsure, share), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
@@ -82,10 +60,10 @@ class Look:
         """As `Predictor.__call__`."""
         with features_of(self._predictor.network) as kept:
             found = self._predictor(tiles, starts)
-        count = blocks_of(tiles.shape[-1])
+        blocks = blocks_of(tiles.shape[2:], BLOCK)
         for place, maps in enumerate((kept[0], kept[-1])):
-            self.features[place].append(pooled_blocks(maps, count))
-        self.signs.append(signs_of(found[:, 0], count))
+            self.features[place].append(pooled_blocks(maps, blocks))
+        self.signs.append(signs_of(found[:, 0], blocks))
         return found
 
     def take(self) -> tuple[list[Array], Array]:
@@ -96,8 +74,8 @@ class Look:
         return features, signs
 
 
-class Familiarity:
-    """Gathers rows of `Knowledge.rows` over the tiles of a scene, once for each tile.
+class Familiarity(Gathering):
+    """Gathers how the tiles of a scene stand to what the model knows, while they are predicted.
 
     Args:
         knowledge: of the model.
@@ -105,47 +83,14 @@ class Familiarity:
     """
 
     def __init__(self, knowledge: Knowledge, predictor: Predictor) -> None:
-        self._knowledge, self._look = knowledge, Look(predictor)
-        self._held: dict[tuple[int, ...], np.ndarray] = {}
-        self._new: list[np.ndarray] = []
-
-    def hold(self, start: tuple[int, ...], valid: np.ndarray) -> None:
-        """Note which pixels of a tile, (bands, h, w) bool, hold data."""
-        inside = torch.from_numpy(valid.any(axis=0)).float()[None, None]
-        share = F.adaptive_avg_pool2d(inside, blocks_of(valid.shape[-1]))
-        self._held[start] = share.flatten().numpy() >= HELD
+        super().__init__(knowledge, BLOCK)
+        self._look = Look(predictor)
 
     def __call__(self, tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """As `Predictor.__call__`."""
         found = self._look(tiles, starts)
-        rows, groups = self._knowledge.rows(*self._look.take())
-        count = blocks_of(tiles.shape[-1]) ** 2
-        for number, start in enumerate(starts):
-            held = self._held.pop(tuple(int(place) for place in start))
-            here = slice(number * count, (number + 1) * count)
-            name = np.column_stack((np.tile(start, (count, 1)), np.arange(count), groups[here]))
-            self._new.append(np.concatenate((name, rows[here]), axis=1)[held])
+        self.add(starts, *self._look.take())
         return found
-
-    def take(self) -> np.ndarray:
-        """What was gathered since the last time, (N, 4 + signs): tile, block, group, row."""
-        width = 4 + len(LAYERS) + len(SIGNS)
-        found = np.concatenate([np.empty((0, width)), *self._new])
-        self._new = []
-        return found
-
-    def judgement(self, gathered: np.ndarray) -> Judgement | None:
-        """On all that was taken, in any order, some perhaps twice; None where nothing was."""
-        if not len(gathered):
-            return None
-        _, first = np.unique(gathered[:, :3], axis=0, return_index=True)
-        once = gathered[first]
-        return self._knowledge.judge(once[:, 4:], once[:, 3])
-
-
-def blocks_of(side: int) -> int:
-    """How many blocks lie along a tile."""
-    return max(1, side // BLOCK)
 
 
 @contextlib.contextmanager

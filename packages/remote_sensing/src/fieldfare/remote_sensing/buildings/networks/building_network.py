@@ -2,13 +2,14 @@
 """The networks that find buildings: one encoder, and U-Net++, U-Net, LR-ASPP or PEM on it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldfare.common.encoders import Encoder
+from fieldfare.common.slim.widths import resize
 
 from .encoders import STRIDES, encoder_of
 from .lraspp import LRASPP
@@ -37,6 +38,7 @@ class NetworkConfig:
         gsd: ground sampling distance the model was trained for, metres.
         mean, std: of the input in [0, 1], for every band.
         queries: of PEM, each of which finds one building of a tile.
+        widths: of layers that were slimmed, see `common.slim.widths`.
     """
 
     architecture: str = "unetplusplus"
@@ -49,6 +51,7 @@ class NetworkConfig:
     mean: float = 0.5
     std: float = 0.5
     queries: int = 100
+    widths: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -60,7 +63,8 @@ class NetworkConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        return asdict(self)
+        values = asdict(self)
+        return values if self.widths else {n: v for n, v in values.items() if n != "widths"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":
@@ -88,6 +92,13 @@ class BuildingNetwork(nn.Module):
         if depth not in depths_of(config):
             raise ValueError(f"depth {depth}: this model has {depths_of(config)}")
         self.config, self.depth = config, depth
+        self._build(config, depth)
+        if config.widths:
+            own = dict(self.named_modules())
+            whole = depth == FULL_DEPTH  # a lesser depth lacks some layers
+            resize(self, {n: w for n, w in config.widths.items() if whole or n in own})
+
+    def _build(self, config: NetworkConfig, depth: int) -> None:
         self.encoder, self._taken = _encoder(config, depth)
         channels = [0 if index is None else self.encoder.channels[index] for index in self._taken]
         outputs = len(config.outputs)

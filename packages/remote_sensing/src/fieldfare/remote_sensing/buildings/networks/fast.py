@@ -183,9 +183,15 @@ class _UnetDecoder(nn.Module):
 
 
 def _speed_up_nested(decoder: NestedDecoder) -> None:
-    for name, block in decoder.blocks.items():
-        # Blocks are empty where the encoder has no features at stride 2.
-        if isinstance(block, DecoderBlock) and not block.is_empty:
-            d, level = map(int, name.split("_")[1:])
-            small = decoder.skip_channels[level - 1] if d else decoder.in_channels[level]
-            decoder.blocks[name] = _UpBlock(block, small)
+    # Blocks are empty where the encoder has no features at stride 2.
+    blocks: dict[str, Any] = {
+        name: block
+        for name, block in decoder.blocks.items()
+        if isinstance(block, DecoderBlock) and not block.is_empty
+    }
+    for name, block in blocks.items():
+        d, level = map(int, name.split("_")[1:])
+        small = decoder.skip_channels[level - 1] if d else decoder.in_channels[level]
+        if (below := f"x_{d}_{level - 1}") in blocks:  # a slimmed one has fewer channels
+            small = blocks[below].conv2[0].out_channels
+        decoder.blocks[name] = _UpBlock(block, small)

@@ -16,14 +16,14 @@ from fieldfare.common.trust.guard import Guard, fit_guard
 from fieldfare.common.trust.knowledge import PART as KNOWLEDGE
 from fieldfare.common.trust.knowledge import Knowledge, Samples, learn
 
+from ...scenes.colours import PART as COLOURS
+from ...scenes.colours import learn_colours
+from ...scenes.corruptions import CORRUPTIONS, SIZES
 from ..data.table import LabelledScene
-from ..inference.colours import PART as COLOURS
-from ..inference.colours import learn_colours
 from ..inference.guarding import RANK, SIDE, augmentations, encoded_by
 from ..inference.predict import Predictor
 from ..inference.trust import BLOCK, LAYERS, SIGNS, Look
 from ..networks.building_network import BuildingNetwork
-from .corruptions import CORRUPTIONS, SIZES
 from .run import scene_tiles
 
 QUALITY = "building IoU"

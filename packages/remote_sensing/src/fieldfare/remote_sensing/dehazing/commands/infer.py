@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldfare.common import batch, console
+from fieldfare.common.commands import budget
 from fieldfare.common.commands.infer import (
     check_targets,
     infer_many,
@@ -21,31 +22,45 @@ from fieldfare.common.runtime import set_threads
 
 from ...rasters.extent import held_by
 from ...rasters.opening import environment, files_of
-from ...rasters.windows import window_of
+from ...rasters.windows import Box, window_of
 from ...rasters.writing import PICTURES, RASTERS, check_suffix
 from ..inference import run as inference
 from ..inference.dehazers import Dehazer
 from ..inference.run import InferSettings, Job, identity, prepare
+from ..networks.model import TASK
 from ..options import InferOptions
+from .budget import needs
 
 
 def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Dehaze one raster, or many through `batch`."""
     set_threads()
     with environment(allow_remote=options.allow_remote):
-        settings = _settings(inputs, options)
-        if len(inputs) == 1 and not options.output.is_dir():
-            _infer_one(inputs[0], settings, options)
+        window = window_of(inputs, options.window, options.bbox)
+        one = len(inputs) == 1 and not options.output.is_dir()
+        if one:
+            _check(inputs[0], options)
+        options, planned = budget.within(
+            TASK,
+            options,
+            inputs,
+            lambda chosen: needs(_settings(chosen, window)),
+            workers=None if one else options.workers,
+        )
+        settings = _settings(options, window)
+        if one:
+            _infer_one(inputs[0], settings, options, planned)
         else:
-            _infer_many(inputs, settings, options)
+            _infer_many(inputs, settings, options, planned)
+        budget.tell(planned, options)
 
 
-def _settings(inputs: Sequence[Path], options: InferOptions) -> InferSettings:
+def _settings(options: InferOptions, window: Box | None) -> InferSettings:
     return InferSettings(
         model=options.model,
         bands=options.bands,
         value_range=options.value_range,
-        window=window_of(inputs, options.window, options.bbox),
+        window=window,
         tile=options.tile,
         overlap=options.overlap,
         batch=options.batch,
@@ -56,13 +71,19 @@ def _settings(inputs: Sequence[Path], options: InferOptions) -> InferSettings:
     )
 
 
-def _infer_one(source: Path, settings: InferSettings, options: InferOptions) -> None:
-    quiet, output, picture = options.quiet, options.output, options.preview
-    targets = {"--output": output, "--preview": picture}
+def _check(source: Path, options: InferOptions) -> None:
+    """Refuse outputs that cannot be."""
+    targets = {"--output": options.output, "--preview": options.preview}
     check_targets(files_of(source), targets, options)
-    check_suffix("--output", output, RASTERS)
-    check_suffix("--preview", picture, PICTURES)
-    made = [str(path) for path in targets.values() if path]
+    check_suffix("--output", options.output, RASTERS)
+    check_suffix("--preview", options.preview, PICTURES)
+
+
+def _infer_one(
+    source: Path, settings: InferSettings, options: InferOptions, planned: budget.Plan | None
+) -> None:
+    quiet, output, picture = options.quiet, options.output, options.preview
+    made = [str(path) for path in (output, picture) if path]
     dehazer = settings.dehazer()
     if options.dry_run:
         _show_plan(source, made, settings, dehazer, options)
@@ -88,7 +109,7 @@ def _infer_one(source: Path, settings: InferSettings, options: InferOptions) -> 
         progress=lambda done, total: bars[0].update(done),
     )
     bars[0].__exit__(None, None, None)
-    result |= {"preview": picture}
+    result |= {"preview": picture, **budget.outcome(planned)}
     console.emit(result, as_json=options.as_json, text="\n".join(made))
 
 
@@ -118,7 +139,12 @@ def _show_plan(
     show_plan(plan, options, seconds=seconds_of(lambda: job.dehazer(tile), count=held.tiles))
 
 
-def _infer_many(inputs: Sequence[Path], settings: InferSettings, options: InferOptions) -> None:
+def _infer_many(
+    inputs: Sequence[Path],
+    settings: InferSettings,
+    options: InferOptions,
+    planned: budget.Plan | None,
+) -> None:
     if options.preview:
         raise InputError("--preview takes one input and an output file")
     settings.dehazer()  # so that a wrong model is refused once, before any worker starts
@@ -133,7 +159,8 @@ def _infer_many(inputs: Sequence[Path], settings: InferSettings, options: InferO
         outputs_of,
         options,
         files_of=files_of,
-        settings=identity(settings),
+        settings=identity(settings) | budget.record(planned),
+        finish=lambda: budget.outcome(planned),
     )
 
 

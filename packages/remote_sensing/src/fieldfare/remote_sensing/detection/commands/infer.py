@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldfare.common import batch, console
+from fieldfare.common.commands import budget
 from fieldfare.common.commands.infer import (
     check_targets,
     infer_many,
@@ -15,9 +16,12 @@ from fieldfare.common.commands.infer import (
     seconds_of,
     show_plan,
 )
+from fieldfare.common.commands.trust import tell, warning
+from fieldfare.common.console.shared import TrustOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
+from fieldfare.common.trust.knowledge import Judgement
 
 from ...rasters.opening import environment, files_of
 from ...rasters.windows import Box, window_of
@@ -26,25 +30,43 @@ from ...scenes.ground import COARSE
 from ..inference import run as inference
 from ..inference.predict import Predictor
 from ..inference.writing import check_output
+from ..networks.models import TASK
 from ..options import InferOptions, SceneOptions
+from .budget import needs
 
 
 def infer(inputs: Sequence[Path], options: InferOptions) -> None:
     """Search one scene, or many through `batch`."""
     set_threads()
     with environment(allow_remote=options.allow_remote):
-        settings = settings_of(
+        window = window_of(inputs, options.window, options.bbox)
+        one = len(inputs) == 1 and not options.output.is_dir()
+        if one:
+            _check(inputs[0], options)
+        options, planned = budget.within(
+            TASK,
             options,
-            options.model,
-            window=window_of(inputs, options.window, options.bbox),
-            points=options.points,
-            batch=options.batch,
-            allow_remote=options.allow_remote,
+            inputs,
+            lambda chosen: needs(_settings(chosen, window)),
+            workers=None if one else options.workers,
         )
-        if len(inputs) == 1 and not options.output.is_dir():
-            _infer_one(inputs[0], settings, options)
+        settings = _settings(options, window)
+        if one:
+            _infer_one(inputs[0], settings, options, planned)
         else:
-            _infer_many(inputs, settings, options)
+            _infer_many(inputs, settings, options, planned)
+        budget.tell(planned, options)
+
+
+def _settings(options: InferOptions, window: Box | None) -> inference.InferSettings:
+    return settings_of(
+        options,
+        options.model,
+        window=window,
+        points=options.points,
+        batch=options.batch,
+        allow_remote=options.allow_remote,
+    )
 
 
 def settings_of(
@@ -75,11 +97,21 @@ def settings_of(
     )
 
 
-def _infer_one(source: Path, settings: inference.InferSettings, options: InferOptions) -> None:
+def _check(source: Path, options: InferOptions) -> None:
+    """Refuse outputs that cannot be."""
+    check_output(options.output)
+    targets = {"--output": options.output, "--preview": options.preview}
+    check_targets(files_of(source), targets, options)
+    check_suffix("--preview", options.preview, PICTURES)
+
+
+def _infer_one(
+    source: Path,
+    settings: inference.InferSettings,
+    options: InferOptions,
+    planned: budget.Plan | None,
+) -> None:
     quiet, output, picture = options.quiet, options.output, options.preview
-    check_output(output)
-    check_targets(files_of(source), {"--output": output, "--preview": picture}, options)
-    check_suffix("--preview", picture, PICTURES)
     made = [str(path) for path in (output, picture) if path]
     predictor = settings.predictor()
     if options.dry_run:
@@ -92,6 +124,15 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
             console.say(line, quiet=quiet)
         bars.append(Progress("detect", len(job.tiles), quiet=quiet))
 
+    def looked(doubts: list[str]) -> None:
+        tell(doubts, str(source), options)
+
+    def judged(judgement: Judgement | None) -> None:
+        if line := warning(judgement, str(source), options):
+            console.say(f"warning: {line}")
+        elif judgement:
+            console.say(f"{source}: {judgement.sentence()}", quiet=quiet)
+
     result = inference.infer(
         source,
         inference.Targets(output, picture),
@@ -100,11 +141,13 @@ def _infer_one(source: Path, settings: inference.InferSettings, options: InferOp
         resume=options.resume,
         started=started,
         progress=lambda done, total: bars[0].update(done),
+        looked=looked,
+        judged=judged,
     )
     bars[0].__exit__(None, None, None)
     counts = ", ".join(f"{count} {name}" for name, count in result["classes"].items() if count)
     console.say(counts or "nothing found", quiet=quiet)
-    result |= {"preview": picture}
+    result |= {"preview": picture, **budget.outcome(planned)}
     console.emit(result, as_json=options.as_json, text="\n".join(made))
 
 
@@ -161,7 +204,10 @@ def _show_plan(
 
 
 def _infer_many(
-    inputs: Sequence[Path], settings: inference.InferSettings, options: InferOptions
+    inputs: Sequence[Path],
+    settings: inference.InferSettings,
+    options: InferOptions,
+    planned: budget.Plan | None,
 ) -> None:
     if options.preview:
         raise InputError("--preview takes one scene and an output file")
@@ -169,16 +215,20 @@ def _infer_many(
     sources = {input_key(path): path for path in inputs}
     infer_many(
         inputs,
-        functools.partial(make_worker, settings, sources),
+        functools.partial(make_worker, settings, sources, options),
         lambda path: (options.output / f"{path.stem}.{options.suffix}",),
         options,
         files_of=files_of,
-        settings=inference.identity(settings) | {"points": settings.points},
+        settings=inference.identity(settings)
+        | {"points": settings.points, **budget.record(planned)},
         noun="scenes",
+        finish=lambda: budget.outcome(planned),
     )
 
 
-def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) -> batch.Process:
+def make_worker(
+    settings: inference.InferSettings, sources: Mapping[str, Path], options: TrustOptions
+) -> batch.Process:
     """Load the model once; the returned function searches one item.
 
     Args:
@@ -188,7 +238,25 @@ def make_worker(settings: inference.InferSettings, sources: Mapping[str, Path]) 
 
     def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
         targets = inference.Targets(temporaries[0], store=item.outputs[0])
-        result = inference.infer(sources[item.key], targets, settings, predictor)
-        return {"objects": float(result["objects"]), "tiles": float(result["tiles"])}
+
+        def judged(judgement: Judgement | None) -> None:
+            if line := warning(judgement, item.key, options):
+                console.say(f"warning: {line}")
+
+        result = inference.infer(
+            sources[item.key],
+            targets,
+            settings,
+            predictor,
+            looked=lambda doubts: tell(doubts, item.key, options),
+            judged=judged,
+        )
+        numbers = {"objects": float(result["objects"]), "tiles": float(result["tiles"])}
+        if result["trust"]:
+            numbers |= {"expected_f1": result["trust"]["expected"]}
+            numbers |= {"unlike": float(result["trust"]["alarm"])}
+        if result["doubts"]:
+            numbers |= {"doubts": float(len(result["doubts"]))}
+        return numbers
 
     return process

@@ -2,21 +2,23 @@
 """rs-detect train."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from fieldfare.common import console
 from fieldfare.common.commands.train import (
     is_first_process,
     run_settings,
-    save_trained,
     tell_trained,
     today,
 )
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
-from fieldfare.common.weights import Metric, ModelCard
+from fieldfare.common.weights import Metric, ModelCard, save_with_page
 
 from ...rasters.opening import environment
 from ..data.table import LabelledScene, classes_of, read_table
@@ -25,6 +27,7 @@ from ..networks.leyolo import DetectorConfig, LeYOLO
 from ..networks.models import TASK, load_model
 from ..options import TrainOptions
 from ..training import run as training
+from ..training.knowledge import learn_parts
 
 GSD = 0.3
 """Metres per pixel of a fresh network."""
@@ -57,13 +60,18 @@ def train(table: Path, options: TrainOptions) -> None:
     if not is_first_process():
         return
     metrics: tuple[Metric, ...] = ()
+    parts: dict[str, dict[str, Tensor]] = {}
     if validation:
         choice = validation.choose(network)
         config = dataclasses.replace(config, threshold=choice.threshold, nms=choice.nms)
         words = f"validation scenes, middles within {options.reach:g} m, best threshold"
         metrics = (Metric("f1", choice.f1, words),) if math.isfinite(choice.f1) else ()
+        network.config = config
+        told = functools.partial(console.say, quiet=options.quiet)
+        parts = learn_parts(network.eval(), scenes, reach=options.reach, told=told)
     card = _card(config, table, scenes, settings, options)
-    target = save_trained(options.output, network, dataclasses.replace(card, metrics=metrics))
+    card = dataclasses.replace(card, metrics=metrics)
+    target = save_with_page(options.output / "model.safetensors", network.state_dict(), card, parts)
     tell_trained(target, options)
 
 

@@ -9,10 +9,13 @@ import torch
 from fieldfare.common.blocks.fuse import fuse
 from fieldfare.common.errors import RunError
 from fieldfare.common.runtime import resolve_device, resolve_precision
+from fieldfare.common.trust.knowledge import Knowledge, read_knowledge
+from fieldfare.common.weights import locate
 
+from ...scenes.colours import Colours, read_colours
 from ..networks.head import decode
 from ..networks.leyolo import STRIDES, LeYOLO
-from ..networks.models import load_model
+from ..networks.models import TASK, load_model
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,20 @@ class Predictor:
 
     Args:
         network: trained.
+        knowledge, colours: what the model's file says that it knows.
         precision: `auto` computes in bfloat16 where the processor does so natively.
     """
 
-    def __init__(self, network: LeYOLO, *, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self,
+        network: LeYOLO,
+        knowledge: Knowledge | None = None,
+        colours: Colours | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.knowledge, self.colours = knowledge, colours
         self.config = network.config
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -98,4 +111,6 @@ def load_predictor(
 ) -> Predictor:
     """A predictor by model name or path; raises InputError where there is none."""
     network, _ = load_model(name_or_path)
-    return Predictor(network, device=device, precision=precision)
+    path = locate(name_or_path, TASK)
+    known = read_knowledge(path), read_colours(path)
+    return Predictor(network, *known, device=device, precision=precision)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fieldfare.common.errors import InputError
+from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.common.weights import locate
 
 from ... import __version__
@@ -18,6 +19,7 @@ from ...rasters.opening import environment, files_of, open_raster
 from ...rasters.reading import Scene, fill_missing
 from ...rasters.rows import RowStore, kept_rows
 from ...rasters.writing import together
+from ...scenes.colours import colour_doubts
 from ...scenes.preview import draw_outlines
 from ...scenes.ready import Ready, make_ready
 from ..networks.models import TASK
@@ -26,10 +28,11 @@ from .frames import to_frame, to_map
 from .predict import Detections, Predictor, load_predictor
 from .suppression import suppress
 from .tiling import Tile, Tiling
+from .trust import Familiarity
 from .writing import COCO, write_frame
 
-FOUND = "found"
-"""Name of the table of a line's detections among the finished rows."""
+FOUND, TRUST = "found", "trust"
+"""Tables of a line's detections, and of how its tiles look, among the finished rows."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def infer(
     resume: bool = True,
     started: Callable[[Job], None] = lambda job: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    looked: Callable[[list[str]], None] = lambda doubts: None,
+    judged: Callable[[Judgement | None], None] = lambda judgement: None,
 ) -> dict[str, Any]:
     """Find the objects of one scene and write them.
 
@@ -141,6 +146,9 @@ def infer(
         resume: go on from finished lines of tiles of an interrupted run with the same settings.
         started: called with the job before the first tile.
         progress: (done, in all) of tiles.
+        looked: called before the first tile with what is odd about the colours; may raise.
+        judged: called before anything is written with how the scene stands to what the model knows,
+            if the model says; may raise.
 
     Returns:
         What was found and done, for `--json`.
@@ -149,9 +157,15 @@ def infer(
         job = prepare(path, settings, predictor)
         with job.scene as scene:
             started(job)
+            known = predictor.colours
+            doubts = colour_doubts(scene, job.ready.values, known) if known else []
+            looked(doubts)
             store, run = targets.store or targets.detections, identity(settings)
             with kept_rows(files_of(path), store, run, resume=resume, height=scene.height) as rows:
-                found = detect(job, settings, predictor, rows, progress)
+                look = Familiarity(predictor.knowledge, predictor) if predictor.knowledge else None
+                found = detect(job, settings, predictor, rows, progress, look)
+                judgement = _judgement(look, rows) if look else None
+                judged(judgement)
                 _write(path, found, job, targets, settings, predictor)
             names = predictor.config.classes
             counts = np.bincount(found.classes, minlength=len(names))
@@ -163,7 +177,16 @@ def infer(
                 "height": scene.height,
                 "resampled": job.ready.resampled,
                 "tiles": len(job.tiles),
+                "trust": None if judgement is None else judgement.to_json(),
+                "doubts": doubts,
             }
+
+
+def _judgement(look: Familiarity, rows: RowStore) -> Judgement | None:
+    """On the lines of an interrupted run, too."""
+    nothing = look.take()
+    kept = rows.read(TRUST, 1 << 40, lambda count: nothing)
+    return look.judgement(np.concatenate([nothing, *kept]))
 
 
 def detect(
@@ -172,6 +195,7 @@ def detect(
     predictor: Predictor,
     rows: RowStore | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    look: Familiarity | None = None,
 ) -> Detections:
     """The objects of a scene, most confident first, in its pixels.
 
@@ -180,6 +204,7 @@ def detect(
 
     Args:
         rows: keeps finished lines of tiles, and has those of an earlier run.
+        look: gathers what the tiles look like; needs `rows`.
     """
     config, scene = predictor.config, job.scene
     least = config.threshold if settings.threshold is None else settings.threshold
@@ -190,10 +215,12 @@ def detect(
         first, last = (row - scene.top for row in line[0].rows)
         if last > finished:
             table = np.concatenate(
-                [each.to_table() for each in _line(job, line, predictor, least, batch)]
+                [each.to_table() for each in _line(job, line, predictor, least, batch, look)]
             )
             if rows is not None:
-                rows.add(last - first, **({FOUND: table} if len(table) else {}))
+                seen = {TRUST: look.take()} if look else {}
+                holds = len(table) or any(map(len, seen.values()))
+                rows.add(last - first, **({FOUND: table, **seen} if holds else {}))
             else:
                 tables.append(table)
         done += len(line)
@@ -205,7 +232,12 @@ def detect(
 
 
 def _line(
-    job: Job, line: list[Tile], predictor: Predictor, least: float, batch: int
+    job: Job,
+    line: list[Tile],
+    predictor: Predictor,
+    least: float,
+    batch: int,
+    look: Familiarity | None,
 ) -> Iterator[Detections]:
     """What each tile of a line answers for."""
     waiting: list[tuple[Tile, np.ndarray, np.ndarray]] = []
@@ -215,11 +247,15 @@ def _line(
         square = job.scene.read_around(tile.start, max(tile.shape), 0)
         values, valid = (each[:, :rows, :columns] for each in square)
         if valid.any():
+            if look:
+                look.hold(tile.start, valid)
             known = np.asarray(valid.any(axis=0))
             waiting.append((tile, _scaled(job, values, valid), known))
         another = number < len(line) and line[number].shape == tile.shape
         if waiting and (len(waiting) == batch or not another):
-            found = predictor(np.stack([pixels for _, pixels, _ in waiting]), least)
+            tiles = np.stack([pixels for _, pixels, _ in waiting])
+            starts = np.array([here.start for here, _, _ in waiting])
+            found = look(tiles, least, starts) if look else predictor(tiles, least)
             for (here, _, there), each in zip(waiting, found, strict=True):
                 yield _own(each, here, there)
             waiting = []

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...rasters.reading import Scene, ValueRange, fill_missing
-from ...rasters.samples import windows_over
+from ..rasters.reading import Scene, ValueRange, fill_missing
+from ..rasters.samples import windows_over
 
 HELD = 0.9
 """Share of a square that must hold data."""

@@ -17,8 +17,8 @@ from torch import Tensor
 from fieldfare.common.errors import InputError
 from fieldfare.common.weights.store import load_part
 
-from ...rasters.reading import Scene, ValueRange
-from .samples import squares
+from ..rasters.reading import Scene, ValueRange
+from .squares import squares
 
 PART = "colours"
 """Under which a model file keeps what it knows."""
@@ -107,13 +107,16 @@ class Colours:
 
 def learn_colours(scenes: Iterable[Array]) -> Colours | None:
     """From the pixels (N, 3) in [0, 1] of scenes large enough; None where there are none."""
-    known = [pixels for pixels in scenes if len(pixels) >= LEAST * SIDE**2]
+    known = [
+        (ratios(pixels), colourfulness(pixels))
+        for pixels in scenes
+        if len(pixels) >= LEAST * SIDE**2
+    ]
     if not known:
         return None
-    found = np.stack([ratios(pixels) for pixels in known])
-    least = min(colourfulness(pixels) for pixels in known)
+    found = np.stack([each for each, _ in known])
     low, high = (tuple(values.tolist()) for values in (found.min(axis=0), found.max(axis=0)))
-    return Colours(low, high, least)
+    return Colours(low, high, min(least for _, least in known))
 
 
 def read_colours(path: Path) -> Colours | None:
