@@ -9,7 +9,6 @@ from fieldfare.common import console, efficiency
 from fieldfare.common.commands.models import list_models
 from fieldfare.common.console.shared import JsonOptions
 from fieldfare.common.runtime import set_threads
-from fieldfare.common.trust.knowledge import knowledge_of
 from fieldfare.common.weights import ModelCard
 
 from ..inference.predict import Predictor
@@ -25,11 +24,7 @@ def models(options: JsonOptions) -> None:
     """Print every packaged model's card in short, with what each depth costs."""
 
     def more(card: ModelCard) -> dict[str, Any]:
-        knowledge = knowledge_of(card.name, TASK)
-        return {
-            "knows": None if knowledge is None else knowledge.summary(),
-            "depths": depth_costs(NetworkConfig.from_dict(card.config)),
-        }
+        return {"depths": depth_costs(NetworkConfig.from_dict(card.config))}
 
     list_models(TASK, options, more=more)
 

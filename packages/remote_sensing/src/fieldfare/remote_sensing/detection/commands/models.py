@@ -10,7 +10,6 @@ from fieldfare.common.commands.models import list_models
 from fieldfare.common.console.shared import JsonOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import set_threads
-from fieldfare.common.trust.knowledge import knowledge_of
 from fieldfare.common.weights import ModelCard
 
 from ..inference.predict import Predictor
@@ -28,12 +27,7 @@ def models(options: JsonOptions) -> None:
 
     def more(card: ModelCard) -> dict[str, Any]:
         config = DetectorConfig.from_dict(card.config)
-        knowledge = knowledge_of(card.name, TASK)
-        return {
-            "classes": ", ".join(config.classes),
-            "knows": None if knowledge is None else knowledge.summary(),
-            "cost": [_cost(config, COST_SIDE)],
-        }
+        return {"classes": ", ".join(config.classes), "cost": [_cost(config, COST_SIDE)]}
 
     list_models(TASK, options, more=more)
 
