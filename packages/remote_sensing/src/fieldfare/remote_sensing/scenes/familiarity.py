@@ -41,6 +41,25 @@ def pooled_blocks(output: Tensor, blocks: Blocks) -> Array:
     return found
 
 
+class Noted:
+    """Features and signs of blocks that a predictor noted of tiles.
+
+    Args:
+        layers: how many are looked at.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.features: list[list[Array]] = [[] for _ in range(layers)]
+        self.signs: list[Array] = []
+
+    def take(self) -> tuple[list[Array], Array]:
+        """Features of each layer (N, F) and signs (N, S) noted since the last time."""
+        features = [np.concatenate(parts) for parts in self.features]
+        signs = np.concatenate(self.signs)
+        self.features, self.signs = [[] for _ in self.features], []
+        return features, signs
+
+
 class Gathering:
     """Gathers rows of `Knowledge.rows` over the tiles of a scene, once for each tile.
 

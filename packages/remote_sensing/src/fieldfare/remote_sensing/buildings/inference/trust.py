@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fieldfare.common.trust.features import Array
 from fieldfare.common.trust.knowledge import Knowledge
 
-from ...scenes.familiarity import Blocks, Gathering, blocks_of, pooled_blocks
+from ...scenes.familiarity import Blocks, Gathering, Noted, blocks_of, pooled_blocks
 from .predict import Predictor
 
 BLOCK = 128
@@ -44,7 +44,7 @@ def signs_of(probabilities: np.ndarray, blocks: Blocks) -> Array:
     return found
 
 
-class Look:
+class Look(Noted):
     """A predictor that also notes what it sees; called as the predictor itself.
 
     Args:
@@ -52,9 +52,8 @@ class Look:
     """
 
     def __init__(self, predictor: Predictor) -> None:
+        super().__init__(len(LAYERS))
         self._predictor = predictor
-        self.features: list[list[Array]] = [[] for _ in LAYERS]
-        self.signs: list[Array] = []
 
     def __call__(self, tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """As `Predictor.__call__`."""
@@ -65,13 +64,6 @@ class Look:
             self.features[place].append(pooled_blocks(maps, blocks))
         self.signs.append(signs_of(found[:, 0], blocks))
         return found
-
-    def take(self) -> tuple[list[Array], Array]:
-        """Features of each layer (N, F) and signs (N, 3) noted since the last time."""
-        features = [np.concatenate(parts) for parts in self.features]
-        signs = np.concatenate(self.signs)
-        self.features, self.signs = [[] for _ in LAYERS], []
-        return features, signs
 
 
 class Familiarity(Gathering):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fieldfare.common.trust.features import Array
 from fieldfare.common.trust.knowledge import Knowledge
 
-from ...scenes.familiarity import Blocks, Gathering, blocks_of, pooled_blocks
+from ...scenes.familiarity import Blocks, Gathering, Noted, blocks_of, pooled_blocks
 from .predict import Detections, Predictor
 
 BLOCK = 256
@@ -33,7 +33,7 @@ LEAST = 0.02
 """Confidence below which nothing is looked at."""
 
 
-class Look:
+class Look(Noted):
     """A predictor that also notes what it sees.
 
     Args:
@@ -41,9 +41,8 @@ class Look:
     """
 
     def __init__(self, predictor: Predictor) -> None:
+        super().__init__(len(LAYERS))
         self._predictor = predictor
-        self.features: list[list[Array]] = [[] for _ in LAYERS]
-        self.signs: list[Array] = []
 
     def __call__(self, tiles: np.ndarray, least: float) -> list[Detections]:
         """As `Predictor.__call__`."""
@@ -61,13 +60,6 @@ class Look:
     def _layers(self) -> tuple[str, str]:
         kinds = [row.kind for row in self._predictor.config.table.rows]
         return "layer0", f"layer{kinds.index('sppf')}"
-
-    def take(self) -> tuple[list[Array], Array]:
-        """Features of each layer (N, F) and signs (N, 3) noted since the last time."""
-        features = [np.concatenate(parts) for parts in self.features]
-        signs = np.concatenate(self.signs)
-        self.features, self.signs = [[] for _ in LAYERS], []
-        return features, signs
 
 
 class Familiarity(Gathering):
