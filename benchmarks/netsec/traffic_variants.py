@@ -28,8 +28,18 @@ from fieldfare.netsec.inference.units import FLOWS, PACKETS
 from fieldfare.netsec.networks.architectures import TASK
 from fieldfare.netsec.options import DEFAULT_MODEL
 
-NAMES = {"traffic_pair": "pair", "netmamba_small": "netmamba", "netfound_tiny": "netfound"}
-FIRST = {"pair": (None, 10, 5), "netmamba": (None,), "netfound": (None, 10, 5, 4, 3, 2)}
+NAMES = {
+    "traffic_pair": "pair",
+    "netmamba_small": "netmamba",
+    "netfound_tiny": "netfound",
+    "netfound_experts": "experts",
+}
+FIRST = {
+    "pair": (None, 10, 5),
+    "netmamba": (None,),
+    "netfound": (None, 10, 5, 4, 3, 2),
+    "experts": (None, 5),
+}
 
 
 def plans() -> dict[str, dict[str, Any]]:
