@@ -173,9 +173,8 @@ def table(rows) -> list[dict[str, object]]:
         line = {"kind": kind, "cases": len(these)}
         line["Dice"] = round(float(np.mean([row["dice"] for row in these])), 3)
         for name in clean[0]["scores"]:
-            if kind != "clean":
-                one, two = ([row["scores"][name] for row in part] for part in (clean, these))
-                line[name] = round(auroc(one, two), 3)
+            one, two = ([row["scores"][name] for row in part] for part in (clean, these))
+            line[name] = round(auroc(one, two), 3) if kind != "clean" else "-"
         found.append(line)
     return found
 
