@@ -11,7 +11,7 @@ from fieldfare.common.console.shared import TrustOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.trust.expectation import expectation
 from fieldfare.common.trust.familiar import familiar
-from fieldfare.common.trust.features import Tap, pooled
+from fieldfare.common.trust.features import Tap
 from fieldfare.common.trust.knowledge import PART, Samples, Watch, learn, read_knowledge
 from fieldfare.common.weights import ModelCard, load_model_file, save_model_file
 
@@ -36,12 +36,6 @@ def judged(knowledge, features):
     watch = Watch(knowledge)
     watch.add([features])
     return watch.judgement()
-
-
-def test_pooled_features_are_mean_and_log_deviation():
-    layer = torch.tensor([[[[1.0, 3.0]], [[5.0, 5.0]]]])
-    assert pooled(layer).tolist() == [[2.0, 5.0, pytest.approx(0.0), pytest.approx(np.log(1e-6))]]
-    assert pooled(torch.tensor([[1.0, 2.0]])).tolist() == [[1.0, 2.0]]
 
 
 def test_a_tap_keeps_the_first_forward_and_leaves_the_network_alone():
