@@ -20,6 +20,7 @@ import numpy as np
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.trust.knowledge import PART, Knowledge, Samples, learn
 from fieldfare.common.weights import load_model_file, locate, save_with_page
+from fieldfare.remote_sensing.rasters.looks import features_of
 from fieldfare.remote_sensing.rasters.tiles import read_tiles
 from fieldfare.remote_sensing.super_resolution.data.degradations import (
     Degradation,
@@ -60,7 +61,7 @@ def true_signs(tile: np.ndarray, how: Degradation, rng: np.random.Generator) -> 
         how.kernel, how.blur_sigma, 0, False, how.sharpen_amount, how.sharpen_sigma, 0
     )
     power = [
-        10 * looks.features_of(seen(degrade(tile, 4, each, rng)))[4:6].mean()
+        10 * features_of(seen(degrade(tile, 4, each, rng)))[4:6].mean()
         for each in (kept, Degradation())
     ]
     return np.array(
@@ -77,7 +78,7 @@ def many(
         for copy in range(copies):
             rng = np.random.default_rng((seed, number, copy))
             how = range_.draw(rng) or Degradation()
-            features.append(looks.features_of(seen(degrade(tile, 4, how, rng))))
+            features.append(features_of(seen(degrade(tile, 4, how, rng))))
             signs.append(true_signs(tile, how, rng))
     return np.array(features), np.array(signs)
 
@@ -97,7 +98,7 @@ def gains(
             low = degrade((high * 255).round().astype(np.uint8).transpose(1, 2, 0), 4, how, rng)
             images = [compare.restore(seen(low), each)[0] for each in (own, base)]
             scores = [metrics.psnr(metrics.rounded(image), high) for image in images]
-            features.append(looks.features_of(seen(low)))
+            features.append(features_of(seen(low)))
             quality.append(scores[0] - scores[1])
             at_home.append(familiar)
     return np.array(features), np.array(quality), np.array(at_home)
@@ -139,7 +140,7 @@ def main() -> None:
     for kind, how in KINDS.items():
         rng = np.random.default_rng(7)
         found = estimate.estimate(
-            np.stack([looks.features_of(seen(degrade(tile, 4, how, rng))) for tile in held])
+            np.stack([features_of(seen(degrade(tile, 4, how, rng))) for tile in held])
         )
         words = [estimate.sentence(row) for row in found]
         scene = estimate.sentence(np.median(found, axis=0))

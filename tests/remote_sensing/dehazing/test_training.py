@@ -44,6 +44,7 @@ def test_a_few_steps_take_haze_off(tmp_path):
     order = BandOrder(reversed_share=0, single_share=0)
     data = DataSettings(patch=32, holdout=3, haze=ALWAYS, order=order)
     settings = TrainSettings(steps=40, batch_size=2, learning_rate=3e-3, ema_decay=0.9)
-    network = train(TINY, [tmp_path], settings, data, tmp_path / "run", quiet=True)
+    network, known = train(TINY, [tmp_path], settings, data, tmp_path / "run", quiet=True)
+    assert known is None, "from three small tiles"
     found = HazeValidation([tile(0)], ALWAYS)(network)
     assert found["psnr"] > found["psnr_hazy"] + 0.5

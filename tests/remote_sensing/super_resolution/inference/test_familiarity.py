@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from fieldfare.common.trust.knowledge import PART, Samples, learn
 from fieldfare.common.weights import load_model_file, save_model_file
+from fieldfare.remote_sensing.rasters.looks import features_of, windows_features
 from fieldfare.remote_sensing.rasters.reading import Scene, ValueRange
 from fieldfare.remote_sensing.super_resolution.cli import main
 from fieldfare.remote_sensing.super_resolution.data.degradations import Degradation, degrade
@@ -39,7 +40,7 @@ def low(seed, **how):
 
 
 def sampled(seeds, **how):
-    return np.stack([looks.features_of(low(seed, **how)) for seed in seeds])
+    return np.stack([features_of(low(seed, **how)) for seed in seeds])
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +96,11 @@ def test_windows_are_spread_over_the_raster_and_skip_what_is_missing(tmp_path):
     values[:, :100] = 0
     path = write_raster(tmp_path / "in.tif", values, nodata=0)
     with Scene(path) as scene:
-        found = familiarity.windows_features(scene, UNIT, channels=3)
+        found = windows_features(scene, UNIT, channels=3)
     assert found.shape == (3, 13)
     path = write_raster(tmp_path / "small.tif", values[:, 100:110])
     with Scene(path) as scene:
-        assert not len(familiarity.windows_features(scene, UNIT, channels=3))
+        assert not len(windows_features(scene, UNIT, channels=3))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ class TileOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferOptions(rasters.InferOptions, TileOptions, shared.BudgetOptions):
+class InferOptions(rasters.InferOptions, TileOptions, shared.TrustOptions, shared.BudgetOptions):
     """Of `infer`."""
 
     model: str = shared.model_option(DEFAULT_MODEL, " `dark-channel` is the baseline.")

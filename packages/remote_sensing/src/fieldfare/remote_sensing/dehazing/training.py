@@ -4,7 +4,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings, fit
+from fieldfare.common.trust.knowledge import Knowledge
 
 from ..rasters.tiles import read_tiles
 from .data.haze import HazeRange, hazy, noise_level
 from .data.pairs import BandOrder, HazeDataset
+from .inference.dehazers import NetworkDehazer
+from .knowledge import learn_knowledge
 from .networks.deanet import DEANet, DEANetConfig, start_almost_clear
 
 
@@ -89,14 +92,17 @@ def train(
     *,
     start: Mapping[str, Tensor] | None = None,
     quiet: bool = False,
-) -> DEANet:
+    told: Callable[[str], None] = lambda line: None,
+) -> tuple[DEANet, Knowledge | None]:
     """Train a model on folders of clear uint8 GeoTIFF tiles: red, green, blue.
 
     Args:
         start: weights to begin with (fine-tuning); a fresh model when None.
+        told: gets lines on what the model knows.
 
     Returns:
-        The model with averaged weights; log, curve and checkpoint lie in `folder`.
+        The model with averaged weights, and what it knows; log, curve and checkpoint lie in
+        `folder`.
 
     Raises:
         InputError: a crop too small for the network or too large for the tiles, or unfit tiles.
@@ -129,4 +135,12 @@ def train(
         validate=HazeValidation(held_out, data.haze),
         quiet=quiet,
     )
-    return model
+    known = {
+        f"{tiles.parent.name}/{tiles.name}": [i for n, i in enumerate(part) if n % data.holdout]
+        for tiles, part in zip(folders, images, strict=True)
+    }
+    dehazer = NetworkDehazer(model.eval(), device="cpu", precision="fp32")
+    knowledge = learn_knowledge(
+        dehazer, known, held_out, data.haze, data.order, seed=settings.seed, told=told
+    )
+    return model, knowledge

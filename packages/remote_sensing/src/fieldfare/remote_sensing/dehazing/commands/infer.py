@@ -16,6 +16,8 @@ from fieldfare.common.commands.infer import (
     seconds_of,
     show_plan,
 )
+from fieldfare.common.commands.trust import warning
+from fieldfare.common.console.shared import TrustOptions
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
@@ -96,6 +98,7 @@ def _infer_one(
         if alpha := job.scene.alpha:
             hint = "name it in --bands if it is not transparency"
             console.say(f"{source}: band {alpha}, marked as alpha, is kept; {hint}", quiet=quiet)
+        _warn(job, str(source), options)
         bars.append(Progress("dehaze", len(job.tiles), quiet=quiet))
 
     result = inference.infer(
@@ -131,6 +134,7 @@ def _show_plan(
             "output": f"{scene.width} x {scene.height}",
             "files": ", ".join(made),
             "range": str(job.values),
+            "trust": job.judgement.to_json() if job.judgement else None,
             "tiles": len(job.tiles),
             "tiles_with_data": held.tiles,
             "memory_mb": round(job.memory / 2**20),
@@ -155,26 +159,46 @@ def _infer_many(
     sources = {input_key(path): path for path in inputs}
     infer_many(
         inputs,
-        functools.partial(make_worker, settings, sources),
+        functools.partial(make_worker, settings, sources, TrustOptions(strict=options.strict)),
         outputs_of,
         options,
         files_of=files_of,
-        settings=identity(settings) | budget.record(planned),
+        settings=identity(settings)
+        | ({"strict": True} if options.strict else {})
+        | budget.record(planned),
         finish=lambda: budget.outcome(planned),
     )
 
 
-def make_worker(settings: InferSettings, sources: Mapping[str, Path]) -> batch.Process:
+def make_worker(
+    settings: InferSettings, sources: Mapping[str, Path], trust: TrustOptions
+) -> batch.Process:
     """Load the model once; the returned function dehazes one item.
 
     Args:
         sources: the raster of each item, which is not always a file: it may be in an archive.
+        trust: what is done about a raster that is unlike what the model knows.
     """
     dehazer = settings.dehazer()
 
     def process(item: batch.Item, temporaries: Sequence[Path]) -> dict[str, float]:
         source, target = sources[item.key], temporaries[0]
-        result = inference.infer(source, target, settings, dehazer, store=item.outputs[0])
-        return {"tiles": float(result["tiles"])}
+        result = inference.infer(
+            source,
+            target,
+            settings,
+            dehazer,
+            store=item.outputs[0],
+            started=lambda job: _warn(job, item.key, trust),
+        )
+        judged = result["trust"] or {}
+        kept = {f"trust_{name}": judged[name] for name in ("expected", "distance") if judged}
+        return {"tiles": float(result["tiles"]), **kept}
 
     return process
+
+
+def _warn(job: Job, name: str, trust: TrustOptions) -> None:
+    """Say that a raster is unlike what the model knows; raises InputError with `--strict`."""
+    if said := warning(job.judgement, name, trust):
+        console.say(f"warning: {said}")

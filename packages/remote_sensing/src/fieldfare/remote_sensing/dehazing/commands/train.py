@@ -2,9 +2,11 @@
 """rs-dehaze train."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from fieldfare.common import console
 from fieldfare.common.commands.train import (
     is_first_process,
     run_settings,
@@ -47,8 +49,15 @@ def train(folders: Sequence[Path], options: TrainOptions) -> None:
         thickness=(min(least, options.thickness), options.thickness),
     )
     data = training.DataSettings(patch=options.patch, haze=haze)
-    trained = training.train(
-        config, folders, settings, data, options.output, start=start, quiet=options.quiet
+    trained, knowledge = training.train(
+        config,
+        folders,
+        settings,
+        data,
+        options.output,
+        start=start,
+        quiet=options.quiet,
+        told=functools.partial(console.say, quiet=options.quiet),
     )
     if not is_first_process():
         return
@@ -64,4 +73,4 @@ def train(folders: Sequence[Path], options: TrainOptions) -> None:
         seed=settings.seed,
         date=today(),
     )
-    tell_trained(save_trained(options.output, trained, card), options)
+    tell_trained(save_trained(options.output, trained, card, knowledge), options)

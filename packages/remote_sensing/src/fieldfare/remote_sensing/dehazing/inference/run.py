@@ -11,6 +11,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from fieldfare.common.errors import InputError
+from fieldfare.common.trust.knowledge import Judgement
 from fieldfare.common.windows import Plan, band_bytes, plan, stream
 
 from ... import __version__
@@ -23,6 +24,7 @@ from ...rasters.reading import Scene, ValueRange, fill_missing
 from ...rasters.rows import RowStore, kept_rows
 from ...rasters.writing import check_disk, output_nodata, together, write_scene
 from .dehazers import Dehazer, load_dehazer, model_path
+from .familiarity import judgement_of
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Job:
 
     Attributes:
         beyond: whether values of the scene lie outside the range.
+        judgement: how the scene stands to what the model knows; None where it does not say.
     """
 
     scene: Scene
@@ -83,6 +86,7 @@ class Job:
     beyond: bool
     tiles: Plan
     dehazer: Dehazer
+    judgement: Judgement | None
 
     @property
     def memory(self) -> int:
@@ -99,7 +103,7 @@ class Job:
 
 
 def prepare(path: Path, settings: InferSettings, dehazer: Dehazer) -> Job:
-    """Open and check a raster; reads it once for its extremes.
+    """Open and check a raster; reads it once for its extremes, and some windows for its looks.
 
     Raises:
         InputError: whatever is wrong with the raster, its values or the settings.
@@ -112,6 +116,7 @@ def prepare(path: Path, settings: InferSettings, dehazer: Dehazer) -> Job:
     try:
         values, beyond = choose_range(scene, settings.value_range, from_zero=True)
         over = dehazer.over(scene, values)
+        judgement = judgement_of(scene, values, model_path(settings.model))
     except BaseException:
         scene.dataset.close()
         raise
@@ -121,7 +126,7 @@ def prepare(path: Path, settings: InferSettings, dehazer: Dehazer) -> Job:
     ]
     sides = (scene.dataset.height, scene.dataset.width)
     tiles = plan(sides, settings.tile, settings.overlap, region=region)
-    return Job(scene, values, beyond, tiles, over)
+    return Job(scene, values, beyond, tiles, over, judgement)
 
 
 def infer(
@@ -147,7 +152,7 @@ def infer(
         started: called with the job before the first tile.
 
     Returns:
-        What was done, for `--json`: shape, range, tiles.
+        What was done, for `--json`: shape, range, tiles, trust.
     """
     with environment(allow_remote=settings.allow_remote):
         job = prepare(path, settings, dehazer)
@@ -173,6 +178,7 @@ def infer(
                 "bands": list(scene.bands),
                 "range": [job.values.low, job.values.high],
                 "tiles": len(job.tiles),
+                "trust": job.judgement.to_json() if job.judgement else None,
             }
 
 
@@ -237,6 +243,7 @@ def _tags(path: Path, settings: InferSettings, job: Job) -> dict[str, str]:
         "range": str(job.values),
         "tile": settings.tile,
         "overlap": settings.overlap,
+        "trust": job.judgement.to_json() if job.judgement else None,
     }
     own: dict[str, str] = job.scene.dataset.tags()
     return own | provenance_tags(path, provenance)

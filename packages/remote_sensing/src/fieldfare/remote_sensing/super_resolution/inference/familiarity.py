@@ -2,7 +2,7 @@
 """Before the first tile: is the raster like what the model knows, and what gain may be expected?
 
 The raster is looked at in up to 49 windows, spread evenly, by features of the input alone
-(`looks`); so the answer is there before any work, and `--strict` costs none.
+(`rasters.looks`); so the answer is there before any work, and `--strict` costs none.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,14 @@ import numpy as np
 
 from fieldfare.common.trust.knowledge import Judgement, Knowledge, read_knowledge
 
-from ...rasters.reading import Scene, ValueRange, fill_missing
-from ...rasters.samples import windows_over
-from .looks import LEAST_SIDE, SIGNS, Looks, features_of, looks_of
+from ...rasters.looks import windows_features
+from ...rasters.reading import Scene, ValueRange
+from .looks import SIGNS, Looks, looks_of
 
 LAYERS = ("input",)
-"""Of the model's `Knowledge`: the features that `looks.features_of` gives."""
+"""Of the model's `Knowledge`: the features that `rasters.looks.features_of` gives."""
 
 QUALITY = "gain over bicubic in dB"
-
-SIDE, ACROSS = 64, 7
-"""Of a window in pixels, and how many lie along each axis at most."""
-
-LEAST_VALID = 0.95
-"""Share of a window that must hold data."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +88,3 @@ def signs_of(estimates: np.ndarray) -> np.ndarray:
     sharpness = estimates[:, 0]
     signs = (sharpness.clip(min=0), sharpness.clip(max=0), estimates[:, 1], estimates[:, 2])
     return np.stack(signs, axis=1)
-
-
-def windows_features(scene: Scene, values: ValueRange, channels: int) -> np.ndarray:
-    """Features (N, F) of the windows of a raster that hold data, in its first bands."""
-    if min(SIDE, scene.dataset.height, scene.dataset.width) < LEAST_SIDE:
-        return np.empty((0, 0))
-    found = []
-    for read, valid in windows_over(scene, SIDE, ACROSS):
-        chosen = [min(band, len(read) - 1) for band in range(channels)]
-        if valid[chosen].mean() >= LEAST_VALID:
-            seen = (read.astype(np.float32) - values.low) / (values.high - values.low)
-            found.append(features_of(fill_missing(seen, valid)[chosen].clip(0, 1)))
-    return np.stack(found) if found else np.empty((0, 0))
