@@ -20,7 +20,7 @@ from fieldfare.common.runtime import set_threads
 from fieldfare.remote_sensing.dehazing.evaluation import compare
 from fieldfare.remote_sensing.dehazing.inference import dehazers
 from fieldfare.remote_sensing.dehazing.options import DEFAULT_MODEL
-from fieldfare.remote_sensing.dehazing.training import DataSettings
+from fieldfare.remote_sensing.dehazing.training.run import DataSettings
 from fieldfare.remote_sensing.rasters import scores
 from fieldfare.remote_sensing.rasters.opening import environment
 

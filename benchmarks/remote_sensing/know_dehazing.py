@@ -24,15 +24,15 @@ from fieldfare.remote_sensing.dehazing.data.haze import HazeRange, hazy, noise_l
 from fieldfare.remote_sensing.dehazing.data.pairs import BandOrder
 from fieldfare.remote_sensing.dehazing.inference.dehazers import NetworkDehazer
 from fieldfare.remote_sensing.dehazing.inference.familiarity import signs_of
-from fieldfare.remote_sensing.dehazing.knowledge import (
+from fieldfare.remote_sensing.dehazing.networks.model import TASK, load_model
+from fieldfare.remote_sensing.dehazing.training.knowledge import (
     AS_IT_IS,
     CROP,
     WAYS,
     learn_knowledge,
     looked_at,
 )
-from fieldfare.remote_sensing.dehazing.networks.model import TASK, load_model
-from fieldfare.remote_sensing.dehazing.training import DataSettings
+from fieldfare.remote_sensing.dehazing.training.run import DataSettings
 from fieldfare.remote_sensing.rasters.opening import environment
 from fieldfare.remote_sensing.rasters.tiles import read_tiles
 

@@ -19,10 +19,10 @@ from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard
 
 from ...rasters.opening import environment
-from .. import training
 from ..data.haze import HazeRange
 from ..networks.model import PRESETS, TASK, load_model
 from ..options import TrainOptions
+from ..training import run as training
 
 
 @environment()

@@ -8,12 +8,12 @@ import numpy as np
 
 from fieldfare.common.trust.knowledge import Knowledge, Samples, learn
 
-from ..rasters.looks import SIDE
-from ..scenes.corruptions import CORRUPTIONS
-from .data.haze import HazeRange, hazy, noise_level
-from .data.pairs import BandOrder
-from .inference.dehazers import Dehazer
-from .inference.familiarity import LAYERS, QUALITY, SIGNS, haze_features, signs_of
+from ...rasters.looks import SIDE
+from ...scenes.corruptions import CORRUPTIONS
+from ..data.haze import HazeRange, hazy, noise_level
+from ..data.pairs import BandOrder
+from ..inference.dehazers import Dehazer
+from ..inference.familiarity import LAYERS, QUALITY, SIGNS, haze_features, signs_of
 
 AS_IT_IS = "as it is"
 

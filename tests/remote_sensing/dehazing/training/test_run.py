@@ -9,7 +9,7 @@ from fieldfare.common.training import TrainSettings
 from fieldfare.remote_sensing.dehazing.data.haze import HazeRange
 from fieldfare.remote_sensing.dehazing.data.pairs import BandOrder
 from fieldfare.remote_sensing.dehazing.networks.deanet import DEANet, DEANetConfig
-from fieldfare.remote_sensing.dehazing.training import DataSettings, HazeValidation, loss, train
+from fieldfare.remote_sensing.dehazing.training.run import DataSettings, HazeValidation, loss, train
 
 TINY = DEANetConfig(width=8, blocks=(1, 1, 1, 1, 1), head="scattering", reduction=2)
 ALWAYS = HazeRange(clear_share=0, cloud_share=0, thickness=(0.8, 1.0), light=(0.8, 0.9))

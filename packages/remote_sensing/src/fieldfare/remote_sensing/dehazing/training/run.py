@@ -16,12 +16,12 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings, fit
 from fieldfare.common.trust.knowledge import Knowledge
 
-from ..rasters.tiles import read_tiles
-from .data.haze import HazeRange, hazy, noise_level
-from .data.pairs import BandOrder, HazeDataset
-from .inference.dehazers import NetworkDehazer
+from ...rasters.tiles import read_tiles
+from ..data.haze import HazeRange, hazy, noise_level
+from ..data.pairs import BandOrder, HazeDataset
+from ..inference.dehazers import NetworkDehazer
+from ..networks.deanet import DEANet, DEANetConfig, start_almost_clear
 from .knowledge import learn_knowledge
-from .networks.deanet import DEANet, DEANetConfig, start_almost_clear
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fieldfare.remote_sensing.dehazing.cli import main
 from fieldfare.remote_sensing.dehazing.data.haze import HazeRange
 from fieldfare.remote_sensing.dehazing.data.pairs import BandOrder
 from fieldfare.remote_sensing.dehazing.inference.familiarity import haze_features
-from fieldfare.remote_sensing.dehazing.knowledge import learn_knowledge
+from fieldfare.remote_sensing.dehazing.training.knowledge import learn_knowledge
 
 HAZE, ORDER = HazeRange(), BandOrder(single_share=0)
 

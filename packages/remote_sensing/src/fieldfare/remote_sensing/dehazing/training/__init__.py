@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss, the training run, and what a trained model knows."""
