@@ -6,7 +6,7 @@
 The twin starts from the packaged weights and trains on for a while with the rounding in place; on
 channels that neither has seen it is compared with its teacher, and with the same rounding without
 training. A second twin learns the bits of every weight and input, 2 to 16. Runs resume from their
-folders. Rounding is simulated: bytes are counted, not timed.
+folders. `wl-precode train --init icgnn_precoder --bits 4` (or `learn`) does the same.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from fieldfare.common.console import table
 from fieldfare.common.runtime import set_threads
 from fieldfare.wireless.networks.models import load_precoder_network
 from fieldfare.wireless.networks.quantised import (
-    LearntLinear,
     learn_bits,
     quantise,
     stored_bytes,
 )
+from fieldfare.wireless.networks.rounded import freeze
 from fieldfare.wireless.training.run import train_precoder, training_settings
 from fieldfare.wireless.training.samples import CellBatches, CellSettings
 from fieldfare.wireless.training.validation import PrecoderValidation
@@ -51,9 +51,9 @@ def main() -> None:
     measure = PrecoderValidation()
     names = {
         "float32": network,
-        "rounded": rounded,
-        "rounded, trained on": trained,
-        "bits learned": learnt,
+        "rounded": freeze(rounded),
+        "rounded, trained on": freeze(trained),
+        "bits learned": freeze(learnt),
     }
     print("sum rate over WMMSE's, mean over fully loaded, part loaded and correlated channels")
     rows = [
@@ -63,9 +63,8 @@ def main() -> None:
     print(table(rows))
     print("\nbits learned, of weights and inputs")
     chosen = [
-        {"layer": name, "weight": module.chosen()[0], "input": module.chosen()[1]}
-        for name, module in learnt.named_modules()
-        if isinstance(module, LearntLinear)
+        {"layer": name, "weight": weight, "input": given}
+        for name, (weight, given) in names["bits learned"].config["bits"].items()
     ]
     print(table(chosen))
 

@@ -141,10 +141,10 @@ def draw(path: Path, rows: list[dict]) -> None:
         ]
         axes.text(0.02, 0.03, "below: " + ", ".join(low), transform=axes.transAxes, size=7)
         axes.set_xscale("log")
-        axes.set_xticks([1, 2, 5, 10, 20, 50])
+        axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50])
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlim(0.8, 70)
+        axes.set_xlim(0.4, 70)
         axes.set_ylim(LOWEST, 1.03)
         axes.set_xlabel("microseconds a channel")
         axes.set_title(f"{size[0]} users, {size[1]} antennas, 10 dB", fontsize=9)

@@ -4,6 +4,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -22,6 +23,8 @@ from fieldfare.wireless.precoding.commands.search import (
     restricted,
 )
 from fieldfare.wireless.precoding.learned import load_precoder
+from fieldfare.wireless.signals.rates import sum_rate
+from fieldfare.wireless.signals.wmmse import wmmse
 from fieldfare.wireless.training.validation import PrecoderValidation
 
 
@@ -90,9 +93,48 @@ def test_the_command_searches_and_the_same_seed_finds_the_same(quick: None, tmp_
     load_precoder_network(str(tmp_path / "first/model.safetensors"))
 
 
-def test_precoding_takes_no_data_and_is_registered(quick: None) -> None:
-    with pytest.raises(InputError, match="takes no DATA"):
-        PrecodingSearch(Given((Path("channels.npz"),)))
+def write(path: Path, H: torch.Tensor, **more: object) -> Path:
+    np.savez(path, H=H.numpy(), power=100.0, noise_power=2.0, **more)
+    return path
+
+
+def test_own_channels_are_trained_and_measured_on(quick: None, tmp_path: Path) -> None:
+    H = 0.1 * rayleigh((12, 2, 3, 4), torch.Generator().manual_seed(0))
+    path = write(tmp_path / "own.npz", H)
+    task = PrecodingSearch(Given((path,), steps=2))
+    assert task.stored[0].shape == (18, 3, 4)  # three quarters, two tones each
+    assert float(task.stored[0].abs().square().mean()) == pytest.approx(1, rel=1e-5)
+    low, high = task.cells.snr_db
+    assert low < 10 * np.log10(0.5) < high  # 0.01 * 100 / 2
+    assert high - low < 25
+    target = tmp_path / "found.safetensors"
+    choice = SPACE.canonical({"layers": 1, "width": 6, "pool": "mean", "learning_rate": 0.002})
+    quality = task.evaluate(choice, target, tmp_path / "work")
+    network, card = load_precoder_network(str(target))
+    held = H[9:].reshape(6, 3, 4).to(torch.complex128)
+    with torch.no_grad():
+        W = precode(network, held, 100.0, 2.0, guard=False).W
+    best = wmmse(held, 100.0, 2.0).W
+    wanted = float(sum_rate(held, W, 2.0).sum() / sum_rate(held, best, 2.0).sum())
+    assert quality == pytest.approx(wanted, rel=1e-6)
+    assert "own.npz" in card.data
+    assert "last quarter" in card.metrics[0].definition
+    other = PrecodingSearch(Given((write(tmp_path / "own2.npz", 2 * H),), steps=2))
+    assert other.identity != task.identity
+
+
+def test_own_channels_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    H = rayleigh((5, 3, 4), torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match=r"few\.npz: 3 channels; give 4"):
+        PrecodingSearch(Given((write(tmp_path / "few.npz", H[:3]),)))
+    H[2, 1] = 0
+    with pytest.raises(InputError, match=r"gap\.npz: some user has no channel"):
+        PrecodingSearch(Given((write(tmp_path / "gap.npz", H),)))
+    with pytest.raises(InputError, match="no such file"):
+        PrecodingSearch(Given((tmp_path / "none.npz",)))
+
+
+def test_precoding_is_registered(quick: None) -> None:
     task = make_task("precoding", Given())
     assert isinstance(task, PrecodingSearch)
     assert isinstance(task.presets["icgnn_precoder"], Choice)

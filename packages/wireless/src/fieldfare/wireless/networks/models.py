@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trained networks by name or path."""
 
-from fieldfare.common.weights import ModelCard, from_pretrained
+from collections.abc import Sequence
+from typing import Any
+
+from fieldfare.common.weights import ModelCard, from_pretrained, locate, read_card
 
 from .power import IcgnnPower
 from .precoder import IcgnnPrecoder
+from .rounded import RoundedPrecoder
 
 PRECODING_TASK = "precoding"
 POWER_TASK = "power"
@@ -16,7 +20,26 @@ def load_precoder_network(name_or_path: str) -> tuple[IcgnnPrecoder, ModelCard]:
     Raises:
         InputError: no such model, or a file of another task.
     """
-    return from_pretrained(name_or_path, PRECODING_TASK, lambda config: IcgnnPrecoder(**config))
+    return from_pretrained(name_or_path, PRECODING_TASK, _precoder)
+
+
+def _precoder(config: dict[str, Any]) -> IcgnnPrecoder:
+    return RoundedPrecoder(**config) if "bits" in config else IcgnnPrecoder(**config)
+
+
+def precoder_size(name_or_path: str) -> dict[str, str]:
+    """What a precoding network takes on disk and what its numbers are, for people."""
+    path = locate(name_or_path, PRECODING_TASK)
+    bits = read_card(path).config.get("bits")
+    numbers = "32 bits"
+    if bits:
+        weights, inputs = (sorted({pair[part] for pair in bits.values()}) for part in (0, 1))
+        numbers = f"weights of {_list(weights)} bits, inputs of layers of {_list(inputs)} bits"
+    return {"on disk": f"{path.stat().st_size:,} bytes", "numbers": numbers}
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def load_power_network(name_or_path: str) -> tuple[IcgnnPower, ModelCard]:

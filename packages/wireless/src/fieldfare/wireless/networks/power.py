@@ -55,6 +55,10 @@ PACE: dict[Objective, float] = {
 }
 """Of the steps before training: those of some objectives swing."""
 
+PART = 0.7
+"""Of the way that powers go in a plain step for max-min: with 100 users whole steps swing more and
+more, and 8 of them end at 0.984 of the optimum in place of 0.989 (validation networks)."""
+
 
 class IcgnnPower(nn.Module):
     """The network: cell-free networks to powers.
@@ -110,10 +114,12 @@ class IcgnnPower(nn.Module):
         yield from found
         state, heard = found[-1]
         pace = state.level.new_tensor(PACE[self.objective])
+        part = PART if self.objective == "max-min" else 1.0
         for _ in range(count):
             step = propose(known, state, heard, self.objective)
             level = torch.lerp(state.level, step.level, pace)
-            state = follow(known, heard, Step(level, step.price, step.power))
+            new = follow(known, heard, Step(level, step.price, step.power))
+            state = new._replace(mu=torch.lerp(state.mu, new.mu, part))
             heard = listen(known, state.mu)
             yield state, heard
 

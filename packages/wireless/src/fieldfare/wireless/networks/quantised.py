@@ -4,8 +4,7 @@
 Every linear layer rounds its weights (one scale for each output) and its input (one scale) to
 whole steps; the scales are learned, and gradients pass through the rounding as if it were not
 there. Or the bits of every weight and every input are learned: each is a mixture of fixed-point
-formats while it trains, and what it leans to in the end. What runs is simulated in floating point;
-the bytes are those of the packed weights.
+formats while it trains, and what it leans to in the end. `networks.rounded` packs what came of it.
 
 Source: learned step sizes, Esser et al. 2020 (arXiv 1902.08153); learned bits, Zhao et al. 2020
 (LPGNAS, arXiv 2009.09232).
@@ -13,7 +12,7 @@ Source: learned step sizes, Esser et al. 2020 (arXiv 1902.08153); learned bits, 
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,15 @@ INPUT_RANGE = 3
 """Bits before the point of an input: features end at 8."""
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class Grid(NamedTuple):
+    """What a layer rounds to: bits, steps of the weight's rows (outputs,) and of the input ()."""
+
+    weight_bits: int
+    input_bits: int
+    steps: Tensor
+    step: Tensor
 
 
 def fake_quantise(values: Tensor, scale: Tensor, bits: int) -> Tensor:
@@ -79,11 +87,10 @@ class QuantisedLinear(nn.Module):
         rounded = fake_quantise(values, self.log_input_scale.exp(), self.activation_bits)
         return nn.functional.linear(rounded, weight, self.bias)
 
-    def bits(self) -> int:
-        """Stored: weights, and scales and bias in 16 bits."""
-        outputs, inputs = self.weight.shape
-        wide = outputs + 1 + (0 if self.bias is None else outputs)
-        return int(self.weight_bits * outputs * inputs + 16 * wide)
+    def grid(self) -> Grid:
+        """As it is now."""
+        steps = self.log_weight_scale.exp().squeeze(1)
+        return Grid(self.weight_bits, self.activation_bits, steps, self.log_input_scale.exp())
 
 
 class LearntLinear(nn.Module):
@@ -108,18 +115,14 @@ class LearntLinear(nn.Module):
             self.input_bits(values), self.weight_bits(self.weight), self.bias
         )
 
-    def chosen(self) -> tuple[int, int]:
-        """Bits of a number of the weight, and of an input."""
+    def grid(self) -> Grid:
+        """Of the formats that it leans to."""
         weight, given = (
-            learnt.formats[int(learnt.alpha.argmax())].bits
+            learnt.formats[int(learnt.alpha.argmax())]
             for learnt in (self.weight_bits, self.input_bits)
         )
-        return weight, given
-
-    def bits(self) -> int:
-        """Stored: the weight, two formats in 8 bits, the bias in 16."""
-        bias = 0 if self.bias is None else self.bias.numel()
-        return self.chosen()[0] * self.weight.numel() + 16 + 16 * bias
+        steps = self.weight.new_full((len(self.weight),), 2.0**-weight.fraction)
+        return Grid(weight.bits, given.bits, steps, steps.new_tensor(2.0**-given.fraction))
 
 
 def expected_share(network: nn.Module) -> Tensor:
@@ -131,9 +134,9 @@ def expected_share(network: nn.Module) -> Tensor:
     return (weights + inputs) / (32 * count)
 
 
-def quantise(network: Network) -> Network:
+def quantise(network: Network, weight_bits: int = WEIGHT_BITS) -> Network:
     """A copy of the network with every linear layer rounded, to be trained on for a while."""
-    return _replaced(network, QuantisedLinear)
+    return _replaced(network, lambda layer: QuantisedLinear(layer, weight_bits))
 
 
 def learn_bits(network: Network) -> Network:
@@ -151,10 +154,5 @@ def _replaced(network: Network, made: Callable[[nn.Linear], nn.Module]) -> Netwo
 
 
 def stored_bytes(network: nn.Module) -> int:
-    """Of the weights: packed for rounded layers, 2 bytes for what else a twin holds, else 4."""
-    rounded = [m for m in network.modules() if isinstance(m, QuantisedLinear | LearntLinear)]
-    if not rounded:
-        return sum(p.numel() * 4 for p in network.parameters())
-    inside = {id(p) for module in rounded for p in module.parameters()}
-    rest = sum(p.numel() for p in network.parameters() if id(p) not in inside)
-    return -(-sum(module.bits() for module in rounded) // 8) + 2 * rest
+    """Of the weights in a file."""
+    return sum(part.numel() * part.element_size() for part in network.state_dict().values())

@@ -7,6 +7,7 @@ message passing is in double precision: at 40 dB with more users than antennas s
 leaves nothing of the inverse.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -16,6 +17,7 @@ from torch._higher_order_ops.scan import scan_op
 from .graph import Step, features, wmmse_step
 from .layer import UserLayer, pool_all
 from .precoder import IcgnnPrecoder
+from .rounded import RoundedLayer
 from .structure import LEAST, View, equal_shares, log_share, respond, view
 
 EXPECTED = (1.0, 0.5, 0.25)
@@ -38,19 +40,26 @@ class RealPrecoder(nn.Module):
     def __init__(self, network: IcgnnPrecoder) -> None:
         super().__init__()
         layers = [cast(UserLayer, layer) for layer in network.layers]
-        first = layers[0].input.weight
+        grids = [
+            [linear.grid() for linear in (layer.input, layer.mix, layer.head)]
+            for layer in layers
+            if isinstance(layer, RoundedLayer)
+        ]
+        first: Tensor = layers[0].input.weight
         rows = [torch.cat([first, first.new_zeros(first.shape[0], first.shape[0])], 1)]
         rows += [layer.input.weight for layer in layers[1:]]
+        stacked: list[list[Tensor]] = [
+            rows,
+            [layer.input.bias for layer in layers],
+            [layer.mix.weight for layer in layers],
+            [layer.mix.bias for layer in layers],
+            [layer.head.weight for layer in layers],
+            [layer.head.bias for layer in layers],
+        ]
+        if grids:
+            stacked.append([first.new_tensor(each) for each in grids])
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.stack(list(parts)), requires_grad=False)
-            for parts in (
-                rows,
-                [layer.input.bias for layer in layers],
-                [layer.mix.weight for layer in layers],
-                [layer.mix.bias for layer in layers],
-                [layer.head.weight for layer in layers],
-                [layer.head.bias for layer in layers],
-            )
+            nn.Parameter(torch.stack(parts), requires_grad=False) for parts in stacked
         )
 
     def forward(self, channels: Tensor, power: Tensor, noise_power: Tensor) -> Tensor:
@@ -110,20 +119,29 @@ class RealPrecoder(nn.Module):
 
 def _layer(*given: Tensor) -> list[Tensor]:
     """One corrected WMMSE step: state, log side powers, shares and inverse to the next."""
-    h, log_q, share, inverse, rows, bias, mix, mix_bias, head, head_bias, A, weights = given
+    h, log_q, share, inverse, rows, bias, mix, mix_bias, head, head_bias, *grids, A, weights = given
     seen = _look(A, share, inverse)
     response = respond(seen, log_q.exp())
     step = wmmse_step(response, weights)
     served = (weights > 0).to(weights.dtype)
     x = features(step, Step(share.log(), log_q), seen, response, served).to(h.dtype)
     there = served.unsqueeze(-1).to(h.dtype)
-    h = torch.relu(torch.cat([x, h], -1) @ rows.mT + bias)
-    h = torch.relu(torch.cat([h, *pool_all(h, there)], -1) @ mix.mT + mix_bias)
-    added = (h @ head.mT + head_bias).to(log_q.dtype)
+    h = torch.relu(_on_grid(torch.cat([x, h], -1), grids, 0) @ rows.mT + bias)
+    h = torch.cat([h, *pool_all(h, there)], -1)
+    h = torch.relu(_on_grid(h, grids, 1) @ mix.mT + mix_bias)
+    added = (_on_grid(h, grids, 2) @ head.mT + head_bias).to(log_q.dtype)
     share = log_share(step.share + added[..., 0]).exp()
     log_q = log_share(step.q + added[..., 1])
     spare = log_q.amax(-1)  # a loop without outputs makes the exporter talk
     return [h.clone(), log_q.clone(), share.clone(), _inverse(A, share), spare]
+
+
+def _on_grid(x: Tensor, grids: Sequence[Tensor], part: int) -> Tensor:
+    """Rounded where the network has grids (3, 4) of its three linear layers."""
+    if not grids:
+        return x
+    each, step, least, most = grids[0][part].unbind()
+    return (x * each).maximum(least).minimum(most).round() * step
 
 
 def _look(A: Tensor, share: Tensor, inverse: Tensor) -> View:

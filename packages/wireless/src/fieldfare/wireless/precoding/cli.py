@@ -49,7 +49,9 @@ def models(options: JsonOptions) -> None:
     """List the packaged models with what was measured."""
     from fieldfare.common.commands.models import list_models
 
-    list_models("precoding", options)
+    from ..networks.models import precoder_size
+
+    list_models("precoding", options, more=lambda card: precoder_size(card.name))
 
 
 @main.command()

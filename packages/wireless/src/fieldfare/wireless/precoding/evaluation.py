@@ -27,6 +27,7 @@ DEFINITIONS = {
     "precoder, linear or not, can exceed",
     "above_wmmse": "share of the channels whose sum rate exceeds that of WMMSE by more than 1e-6",
     "users_at_0": "share of the users whose rate is below 0.001 bits/s/Hz: not served",
+    "bytes": "of the model's file",
     "guarded": "share of the channels for which the guard returned RZF instead of the network",
 }
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fieldfare.common.errors import InputError
 from fieldfare.common.runtime import resolve_device, resolve_precision
 
 from ..networks.guard import best_of
 from ..networks.models import load_precoder_network
+from ..networks.rounded import RoundedPrecoder
 from ..networks.users import precode_users
 from ..options import LEARNED
 from ..signals.antenna_power import use_antenna_power
@@ -42,16 +44,20 @@ def load_precoder(
         select: also start from the users of greedy selection, and take the better.
         device: where it runs; results come back to the channels' own.
         precision: `fp32`, `bf16` or `auto`, of the weights and of nothing else; `auto` is `fp32` on
-            the CPU.
+            the CPU. A model of rounded layers has its own.
 
     Raises:
-        InputError: no such model or device.
+        InputError: no such model or device, or another precision for a model of rounded layers.
     """
     network, _ = load_precoder_network(name_or_path)
     place = resolve_device(device)
     # On the CPU compiled loops in float32 are ten times as fast as torch in bfloat16.
     looped = precision == "auto" and place.type == "cpu"
-    network = network.to(place, resolve_precision("fp32" if looped else precision, place))
+    wanted = resolve_precision("fp32" if looped else precision, place)
+    rounded = isinstance(network, RoundedPrecoder)
+    if rounded and precision == "bf16":
+        raise InputError(f"--precision bf16: {name_or_path} has its own bits; leave it out")
+    network = network.to(place) if rounded else network.to(place, wanted)
     numbers: Compiled | None = None
 
     def apply(H: Tensor, power: Tensor, noise_power: Tensor, weights: Tensor | None) -> Precoded:
@@ -89,7 +95,7 @@ def load_precoder(
         return Precoded(W, flags if guard else None)
 
     plain = for_served(apply)
-    if place.type == "cpu" and solver == "cholesky" and network.dtype == torch.float32:
+    if place.type == "cpu" and solver == "cholesky" and network.dtype != torch.bfloat16:
         return compiled(in_loops, plain)
     return plain
 

@@ -17,6 +17,8 @@ METHODS = (*BASELINES, LEARNED)
 WEIGHTED = ("greedy", "wmmse", LEARNED)
 """Methods that heed the users' weights, and so whom they serve."""
 
+LEARN_BITS = "learn"
+
 FAIR = "proportional-fair"
 SCHEDULES = ("best", "network")
 
@@ -174,4 +176,9 @@ class TrainOptions(shared.TrainingOptions):
         type=SHARE,
         default=0.0,
         help="Share of error in the estimates that the network sees.",
+    )
+    bits: str | None = option(
+        type=click.Choice((LEARN_BITS, "2", "4", "8")),
+        help="Of a weight: the network of --init is trained on with these, and inputs of its layers"
+        " of 8; learn finds both, layer by layer. [default: not rounded]",
     )

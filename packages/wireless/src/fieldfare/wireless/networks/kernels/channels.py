@@ -6,9 +6,9 @@ many threads as torch has.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from fieldfare.common.errors import InputError
 
+from ..layer import UserLayer
 from ..precoder import IcgnnPrecoder
+from ..rounded import RoundedLinear
 from . import conventional, forcing, greedy, learned
 from .vectors import LANES
 
@@ -36,17 +38,25 @@ class Learned(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """A network for the loops: its weights in the order of its layers, its width and layers."""
+    """A network for the loops: weights and grids of its inputs layer by layer, width and layers."""
 
     numbers: np.ndarray
+    grids: np.ndarray
     width: int
     layers: int
 
 
 def compile_network(network: IcgnnPrecoder) -> Compiled:
     """What the loops need of a network, as it is now."""
-    parts = [part.detach().cpu().double().numpy().ravel() for part in network.parameters()]
-    return Compiled(np.concatenate(parts), network.config["width"], network.config["layers"])
+    parts, grids = [], []
+    for layer in cast(Iterable[UserLayer], network.layers):
+        for linear in (layer.input, layer.mix, layer.head):
+            parts += [linear.weight, linear.bias]
+            if isinstance(linear, RoundedLinear):
+                grids.append(linear.grid())
+    numbers = torch.cat([part.detach().cpu().double().ravel() for part in parts]).numpy()
+    size = network.config["width"], network.config["layers"]
+    return Compiled(numbers, np.array(grids, np.float64).ravel(), *size)
 
 
 class Channels:
@@ -67,8 +77,11 @@ class Channels:
         self.power, self.noise = _column(power), _column(noise_power)
         self.snr = self.power / self.noise
         given = np.ones((self.count, self.users)) if weights is None else _doubles(weights)
-        there = (self.H.view(np.complex128).reshape(H.shape) != 0).any(2)
-        self.weights = given if there.all() else np.where(there, given, 0.0)
+        rows = self.H.reshape(self.count, self.users, -1)
+        if rows[:, :, 0].all():  # a look at one number of every user is mostly enough
+            self.weights = given
+        else:
+            self.weights = np.where(rows.any(2), given, 0.0)
 
     def most_snr(self) -> float:
         """No user of any channel has more power over the noise, linear."""
@@ -184,8 +197,9 @@ class Channels:
         return self._matrices(W)
 
     def _matrices(self, W: np.ndarray) -> Tensor:
-        whole = torch.view_as_complex(torch.from_numpy(W))
-        return whole.reshape(self.count, self.antennas, self.users).to(self.dtype)
+        single = self.dtype == torch.complex64
+        whole = W.view(np.complex128).astype(np.complex64 if single else np.complex128, copy=False)
+        return torch.from_numpy(whole.reshape(self.count, self.antennas, self.users))
 
 
 def rates(H: Tensor, W: Tensor, noise_power: Tensor) -> Tensor:

@@ -64,12 +64,12 @@ def choose(ar, ai, users, weights, sr, si, vr, vi, chosen):  # type: ignore[no-u
         best, user = never, spread(-1.0)
         for c in range(users):
             pivot = larger(load(sr, c * users + c), one)
-            rate = load(weights, c) * log(pivot)
+            rate, inverse = load(weights, c) * log(pivot), 1.0 / pivot
             for k in range(users):
                 if k != c:
                     at = max(k, c) * users + min(k, c)
                     power = load(sr, at) * load(sr, at) + load(si, at) * load(si, at)
-                    error = larger(power / pivot - load(sr, k * users + k), spread(1e-300))
+                    error = larger(power * inverse - load(sr, k * users + k), spread(1e-300))
                     error = where_positive(load(chosen, k), error, one)
                     rate = rate - load(weights, k) * log(error)
             free = where_positive(load(weights, c), 1.0 - load(chosen, c), zero)

@@ -25,8 +25,19 @@ from .cell import (
     write_precoders,
 )
 from .compiled import compiled, part
+from .dense import GRID, linear, linear_of_users, on_grid
 from .greedy import choose
-from .vectors import LANES, exp, larger, load, log, pick, smaller, spread, store, where_positive
+from .vectors import (
+    LANES,
+    exp,
+    larger,
+    load,
+    log,
+    smaller,
+    spread,
+    store,
+    where_positive,
+)
 
 FEATURES = 9
 LEAST = -40.0
@@ -38,35 +49,9 @@ GAIN = 1 + 1e-5
 
 
 @part
-def linear(numbers, at, stride, bias, inputs, outputs, x, x0, out, out0, more):  # type: ignore[no-untyped-def]
-    """out (outputs) = weight (outputs, inputs) x + bias, or + what is there already if `more`.
-
-    Args:
-        numbers: weight (o, i) is at + o stride + i of them, the first bias at `bias`.
-    """
-    blocks = outputs - outputs % 4
-    for o in range(0, blocks, 4):  # sums that do not wait for each other
-        a, b, c, d = out0 + o, out0 + o + 1, out0 + o + 2, out0 + o + 3
-        t = load(out, a) if more else pick(numbers, bias + o)
-        u = load(out, b) if more else pick(numbers, bias + o + 1)
-        v = load(out, c) if more else pick(numbers, bias + o + 2)
-        w = load(out, d) if more else pick(numbers, bias + o + 3)
-        row = at + o * stride
-        for i in range(inputs):
-            y = load(x, x0 + i)
-            t = t + pick(numbers, row + i) * y
-            u = u + pick(numbers, row + stride + i) * y
-            v = v + pick(numbers, row + 2 * stride + i) * y
-            w = w + pick(numbers, row + 3 * stride + i) * y
-        store(out, a, t)
-        store(out, b, u)
-        store(out, c, v)
-        store(out, d, w)
-    for o in range(blocks, outputs):
-        total = load(out, out0 + o) if more else pick(numbers, bias + o)
-        for i in range(inputs):
-            total = total + pick(numbers, at + o * stride + i) * load(x, x0 + i)
-        store(out, out0 + o, total)
+def bounded(value):  # type: ignore[no-untyped-def]
+    """A feature within its range."""
+    return smaller(larger(value, spread(-MOST_FEATURE)), spread(MOST_FEATURE))
 
 
 @part
@@ -100,7 +85,7 @@ def features(  # type: ignore[no-untyped-def]
     )
     scale_q = log(larger(sum_q, spread(1e-290)))
     each = larger(count, spread(1.0)) / larger(spent, spread(1e-290))
-    tiny, low, high = spread(1e-300), spread(-MOST_FEATURE), spread(MOST_FEATURE)
+    tiny = spread(1e-300)
     for k in range(users):
         new = larger(log(larger(load(nexts, k) * scale, tiny)), spread(LEAST))
         side = larger(log(larger(load(nexts, users + k) * side_scale, tiny)), spread(LEAST))
@@ -108,34 +93,50 @@ def features(  # type: ignore[no-untyped-def]
         store(nexts, users + k, side)
         at = k * (FEATURES + width)
         column = larger(load(q, k) * load(length, k) * each, spread(1e-6))
-        store(x, at, new + size)
-        store(x, at + 1, side + size)
-        store(x, at + 2, new - load(logs, k))
-        store(x, at + 3, side - (load(logs, users + k) - scale_q))
-        store(x, at + 4, 0.5 * log(1.0 + load(signal, k)))
-        store(x, at + 5, 0.5 * log(1.0 + load(leak, k)))
-        store(x, at + 6, load(sr, k * users + k))
-        store(x, at + 7, 0.5 * log(column))
-        store(x, at + 8, 0.5 * size)
-        for f in range(FEATURES):
-            store(x, at + f, smaller(larger(load(x, at + f), low), high))
+        store(x, at, bounded(new + size))
+        store(x, at + 1, bounded(side + size))
+        store(x, at + 2, bounded(new - load(logs, k)))
+        store(x, at + 3, bounded(side - (load(logs, users + k) - scale_q)))
+        store(x, at + 4, bounded(0.5 * log(1.0 + load(signal, k))))
+        store(x, at + 5, bounded(0.5 * log(1.0 + load(leak, k))))
+        store(x, at + 6, load(sr, k * users + k))  # at most 1
+        store(x, at + 7, bounded(0.5 * log(column)))
+        store(x, at + 8, bounded(0.5 * size))
     return larger(count, spread(1.0))
 
 
 @part
 def layer(  # type: ignore[no-untyped-def]
-    users, weights, count, first, width, numbers, offset, nexts, x, h, mixed, pooled, share, logs, q
+    users,
+    weights,
+    count,
+    number,
+    width,
+    numbers,
+    grids,
+    offset,
+    nexts,
+    x,
+    h,
+    mixed,
+    pooled,
+    found,
+    share,
+    logs,
+    q,
 ):
     """Corrections of a WMMSE step: new shares and side powers, and the state behind x's features.
 
     Args:
+        number: of the layer; before the first there is no state yet.
         numbers: all weights of the network, those of this layer from `offset` on.
-        first: whether there is no state yet.
+        grids: what inputs are rounded to, `GRID` numbers each; none where they are not.
 
     Returns:
         Where the next layer's weights begin.
     """
-    inputs = FEATURES if first else FEATURES + width
+    inputs = FEATURES + width if number else FEATURES
+    grid = 3 * GRID * number
     step = FEATURES + width
     bias = offset + width * inputs
     mix = bias + width
@@ -144,39 +145,45 @@ def layer(  # type: ignore[no-untyped-def]
     head_bias = head + 2 * width
 
     zero = spread(0.0)
-    for f in range(2 * width):
-        store(pooled, f, zero)
-    for k in range(users):
-        linear(numbers, offset, inputs, bias, inputs, width, x, k * step, h, k * width, False)
-        served = load(weights, k)
-        for f in range(width):
-            state = where_positive(served, larger(load(h, k * width + f), zero), zero)
-            store(h, k * width + f, state)
-            store(pooled, f, load(pooled, f) + state)
-            store(pooled, width + f, larger(load(pooled, width + f), state))
+    on_grid(grids, grid, inputs, users, x, step)
+    whole = inputs, width
+    linear_of_users(numbers, offset, inputs, bias, whole, users, x, 0, step, h, 0, width, False)
     inverse = 1.0 / count
     for f in range(width):
-        store(pooled, f, load(pooled, f) * inverse)
-    common = mixed
-    wide = 3 * width
-    linear(numbers, mix + width, wide, mix_bias, 2 * width, width, pooled, 0, common, 0, False)
-    sum_share, sum_side = zero, zero
+        total, most = zero, zero
+        for k in range(users):
+            at = k * width + f
+            state = where_positive(load(weights, k), larger(load(h, at), zero), zero)
+            store(h, at, state)
+            total, most = total + state, larger(most, state)
+        store(pooled, f, total * inverse)
+        store(pooled, width + f, most)
+    on_grid(grids, grid + GRID, 2 * width, 1, pooled, 0)
+    on_grid(grids, grid + GRID, width, users, h, width)
+    wide, own = 3 * width, (width, width)
+    linear(numbers, mix + width, wide, mix_bias, 2 * width, width, pooled, mixed)
     for k in range(users):
         for f in range(width):
-            store(common, width + f, load(common, f))
-        linear(numbers, mix, wide, mix_bias, width, width, h, k * width, common, width, True)
+            store(x, k * step + FEATURES + f, load(mixed, f))
+    linear_of_users(numbers, mix, wide, 0, own, users, h, 0, width, x, FEATURES, step, True)
+    for k in range(users):
         for f in range(width):
-            store(x, k * step + FEATURES + f, larger(load(common, width + f), zero))
-        place = k * step + FEATURES
-        linear(numbers, head, width, head_bias, width, 2, x, place, common, 2 * width, False)
-        store(logs, k, load(nexts, k) + load(common, 2 * width))
-        store(logs, users + k, load(nexts, users + k) + load(common, 2 * width + 1))
-        own, side = exp(load(logs, k)), exp(load(logs, users + k))
+            state = larger(load(x, k * step + FEATURES + f), zero)
+            store(x, k * step + FEATURES + f, state)
+            store(h, k * width + f, state)
+    on_grid(grids, grid + 2 * GRID, width, users, h, width)
+    both = width, 2
+    linear_of_users(numbers, head, width, head_bias, both, users, h, 0, width, found, 0, 2, False)
+    sum_share, sum_side = zero, zero
+    for k in range(users):
+        store(logs, k, load(nexts, k) + load(found, 2 * k))
+        store(logs, users + k, load(nexts, users + k) + load(found, 2 * k + 1))
+        new, side = exp(load(logs, k)), exp(load(logs, users + k))
         served = load(weights, k)
-        own, side = where_positive(served, own, zero), where_positive(served, side, zero)
-        store(share, k, own)
+        new, side = where_positive(served, new, zero), where_positive(served, side, zero)
+        store(share, k, new)
         store(q, k, side)
-        sum_share, sum_side = sum_share + own, sum_side + side
+        sum_share, sum_side = sum_share + new, sum_side + side
     none, lowest = spread(1e-290), spread(LEAST)
     sum_share, sum_side = larger(sum_share, none), larger(sum_side, none)
     log_share, log_side = log(sum_share), log(sum_side)
@@ -185,8 +192,8 @@ def layer(  # type: ignore[no-untyped-def]
         store(logs, k, larger(load(logs, k) - log_share, lowest))
         store(logs, users + k, larger(load(logs, users + k) - log_side, lowest))
         served = load(weights, k)
-        own, side = larger(load(share, k) * scale, least), larger(load(q, k) * side_scale, least)
-        store(share, k, where_positive(served, own, spread(LEAST_SHARE)))
+        new, side = larger(load(share, k) * scale, least), larger(load(q, k) * side_scale, least)
+        store(share, k, where_positive(served, new, spread(LEAST_SHARE)))
         store(q, k, where_positive(served, side, zero))
     return head_bias + 2
 
@@ -260,6 +267,7 @@ def network(  # type: ignore[no-untyped-def]
     power,
     weights,
     numbers,
+    grids,
     width,
     layers,
     more,
@@ -275,7 +283,8 @@ def network(  # type: ignore[no-untyped-def]
 
     Args:
         H: (B, K N, 2). snr, power: (B, 1). weights: (B, K), 0 for users not to be served.
-        numbers: the network's weights in the order of its layers; width, layers: of it.
+        numbers: the network's weights in the order of its layers; grids: see `layer`.
+        width, layers: of the network.
         more: WMMSE steps behind the layers.
         guard: whether RZF, and earlier layers' precoders, are taken where they are better.
         select: whether it also starts from the users of greedy selection; the better is taken.
@@ -294,7 +303,7 @@ def network(  # type: ignore[no-untyped-def]
     cr, ci = (room(square), room(square)) if select else (ar, ai)
     logs, nexts = room(2 * users), room(2 * users)
     x, h = room(users * (FEATURES + width)), room(users * width)
-    mixed, pooled = room(2 * width + 2), room(2 * width)
+    mixed, pooled, found = room(width), room(2 * width), room(2 * users)
     scale, limit, one = room(1), room(1), room(1)
     yes, no = spread(1.0), spread(0.0)
     last = layers + more
@@ -349,15 +358,17 @@ def network(  # type: ignore[no-untyped-def]
                         many,
                         now,
                         members,
-                        step == 0,
+                        step,
                         width,
                         numbers,
+                        grids,
                         offset,
                         nexts,
                         x,
                         h,
                         mixed,
                         pooled,
+                        found,
                         share,
                         logs,
                         q,

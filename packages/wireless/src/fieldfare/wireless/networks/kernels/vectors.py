@@ -189,6 +189,12 @@ _doubling = _lanewise(_doubled, 2)
 
 
 @njit
+def nearest(x: Any) -> Any:
+    """The nearest whole number, half to even, of numbers below 2^51."""
+    return (x + _ROUND) - _ROUND
+
+
+@njit
 def log(x: Any) -> Any:
     """Natural logarithm of positive normal numbers, to 2e-16 of itself or of 1."""
     m, e = _mantissas(x), _exponents(x)

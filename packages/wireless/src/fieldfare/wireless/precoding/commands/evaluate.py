@@ -14,12 +14,15 @@ from fieldfare.common import console
 from fieldfare.common.errors import InputError
 from fieldfare.common.progress import Progress
 from fieldfare.common.runtime import set_threads
+from fieldfare.common.weights import locate
 
 from ...channels.draw import draw_channels
 from ...channels.files import read_channels
 from ...evaluation.choice import choose
 from ...evaluation.tables import Row, check_folder, publish
 from ...networks.kernels.notice import told_of_compiling
+from ...networks.models import PRECODING_TASK
+from ...options import LEARNED
 from ...signals.csi import imperfect_csi
 from .. import evaluation
 from ..learned import find_precoder
@@ -50,6 +53,7 @@ def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
     precoders = choose(
         options.methods or METHODS, options.models, partial(find_precoder, options=options)
     )
+    sizes = choose([LEARNED], options.models, lambda _, model: _bytes(model))
     settings = list(_from_files(sources, options) if sources else _drawn(options))
     rows: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
@@ -82,7 +86,10 @@ def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
                 "antennas": setting.antennas,
                 "snr_db": setting.snr_db,
             }
-            rows += [place | row for row in evaluation.summarise(outcomes, bound, setting.weights)]
+            rows += [
+                place | row | {"bytes": sizes.get(str(row["method"]))}
+                for row in evaluation.summarise(outcomes, bound, setting.weights)
+            ]
             channels += [
                 place | row for row in evaluation.per_channel(outcomes, bound, setting.weights)
             ]
@@ -96,6 +103,10 @@ def evaluate(sources: Sequence[Path], options: EvaluateOptions) -> None:
         definitions=evaluation.DEFINITIONS,
         draw=partial(_draw, rows=rows, shares=shares, last=settings[-1]),
     )
+
+
+def _bytes(model: str) -> int:
+    return locate(model, PRECODING_TASK).stat().st_size
 
 
 def _from_files(sources: Sequence[Path], options: EvaluateOptions) -> Iterator[Setting]:
