@@ -3,7 +3,6 @@
 
     python benchmarks/netsec/experts.py train  --labels labels.csv -o runs/
     python benchmarks/netsec/experts.py test   --labels labels.csv -o runs/
-    python benchmarks/netsec/experts.py spread --labels labels.csv -o runs/
     python benchmarks/netsec/experts.py save   --labels labels.csv -o runs/ --systems NAME --k K
     python benchmarks/netsec/experts.py table  -o runs/
     python benchmarks/netsec/experts.py cost   --captures a.pcap b.pcap
@@ -13,9 +12,9 @@ cut into experts, and is fine-tuned on the split train for as many steps as all 
 dense network itself ("dense, equal weights"), and one with half of its hidden units, those of the
 largest mean activation on train ("dense, equal MACs"). `train` appends lines to `val.jsonl` for
 each system and seed: as trained, at each place of its dial, merged, pruned; it goes on where it
-stopped. `test` measures the trained systems once on test; `spread` tells what the disagreement of
-THOR's experts says of an answer; `save` writes the last seed of one system as a model file; `table`
-prints what there is; `cost` counts all MACs of the packaged networks, and their processor time.
+stopped. `test` measures the trained systems once on test; `save` writes the last seed of one system
+as a model file; `table` prints what there is; `cost` counts all MACs of the packaged networks, and
+their processor time. What the disagreement of THOR's experts says is in `spread.py`.
 
 MACs are those of the feed-forward layers and their routers for the tokens of the flows measured,
 over those of the dense layers (router in brackets); no token of padding counts. Ports are hidden
@@ -28,13 +27,11 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pack import other_flows
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -43,7 +40,6 @@ from fieldfare.common.experts import chains
 from fieldfare.common.experts.host import layers
 from fieldfare.common.experts.merge import merge_network
 from fieldfare.common.experts.prune import prune_network
-from fieldfare.common.experts.stochastic import members, spread
 from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard, save_model_file
 from fieldfare.netsec.capture import FlowOptions, read_flows
@@ -55,12 +51,11 @@ from fieldfare.netsec.evaluation.scores import score
 from fieldfare.netsec.inference.calibration import fit_temperature
 from fieldfare.netsec.inference.classifier import ClassifierConfig, FlowClassifier, load_classifier
 from fieldfare.netsec.inference.experts import passes
-from fieldfare.netsec.inference.ports import port_keys
 from fieldfare.netsec.inference.start import Start, load_start
 from fieldfare.netsec.networks.architectures import TASK, Architecture, Inputs
 from fieldfare.netsec.networks.experts import ExpertsConfig, turn
 from fieldfare.netsec.networks.narrow import HiddenUnits, observed
-from fieldfare.netsec.training import FineTuning, train_classifier
+from fieldfare.netsec.training.run import FineTuning, train_classifier
 
 HIDDEN = ("addresses", "ports", "ttl", "checksums")
 BATCH = 32
@@ -234,40 +229,6 @@ def work(options: argparse.Namespace, data: LabelledFlows, split: str) -> None:
             print(console.table(lines), flush=True)
 
 
-@torch.inference_mode()
-def uncertainty(options: argparse.Namespace, data: LabelledFlows) -> None:
-    """AUROC of THOR's spread and of the largest softmax on val: wrong answers, other protocols."""
-    system = next(system for system in SYSTEMS if system.name == "THOR")
-    begin, network = trained(options, system, load_start("netfound_tiny"), data, 0)
-    val = data.of_split("val")
-    ports = np.unique(port_keys(data.of_split("train").flows))
-    others = other_flows(read_labels(options.labels), "val", ports)
-    signs: dict[str, list[np.ndarray]] = {"spread": [], "largest softmax": []}
-    wrong = np.zeros(0, bool)
-    for flows in (val.flows, others):
-        assert flows is not None
-        inputs = begin.kind.read(mask(flows, HIDDEN), begin.config)
-        every = torch.zeros(2, len(flows), len(data.classes))
-        for first in range(0, len(flows), 16):
-            rows = np.arange(first, min(first + 16, len(flows)))
-            every[:, rows] = members(network, partial(network, inputs.batch(rows)), 2)
-        share = every.softmax(dim=2).mean(dim=0)
-        signs["spread"].append(spread(every).numpy())
-        signs["largest softmax"].append(-share.amax(dim=1).numpy())
-        if flows is val.flows:
-            wrong = share.argmax(dim=1).numpy() != val.label
-    found = [
-        {
-            "sign": name,
-            "wrong answers": auroc(known[wrong], known[~wrong]),
-            "other protocols": auroc(strange, known),
-        }
-        for name, (known, strange) in signs.items()
-    ]
-    print(f"{wrong.sum()} of {len(wrong)} wrong, {len(signs['spread'][1])} of other protocols")
-    print(console.table(found))
-
-
 def save(options: argparse.Namespace, data: LabelledFlows) -> None:
     """Write a trained system as a model file, for `pack.py`."""
     (name,), seed = options.systems, options.seeds - 1
@@ -313,12 +274,6 @@ def whole_cost(captures: list[Path]) -> None:
         print(f"{name}: {len(flows)} flows, {macs:.0f} MMAC, {1e3 * min(seconds):.0f} ms")
 
 
-def auroc(high: np.ndarray, low: np.ndarray) -> float:
-    """Share of pairs in which the first is higher; ties count half."""
-    difference = high[:, None] - low
-    return float((difference > 0).mean() + (difference == 0).mean() / 2)
-
-
 def table(folder: Path) -> None:
     """Mean over the seeds of all rows, by split."""
     for split in ("val", "test"):
@@ -346,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["train", "test", "spread", "save", "cost", "table"])
+    parser.add_argument("what", choices=["train", "test", "save", "cost", "table"])
     parser.add_argument("--labels", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("experts_runs"))
     parser.add_argument("--steps", type=int, default=300)
@@ -368,9 +323,6 @@ def main() -> None:
     data = load_flows(
         read_labels(options.labels), cache=options.output / "flows", quiet=options.quiet
     )
-    if options.what == "spread":
-        uncertainty(options, data)
-        return
     if options.what == "save":
         save(options, data)
         return

@@ -11,8 +11,10 @@ from make_captures import pcap
 
 from fieldfare.common.errors import InputError
 from fieldfare.common.training import TrainSettings
+from fieldfare.netsec.capture import FirstPackets, FlowBatch
 from fieldfare.netsec.data.dataset import load_flows, read_captures
 from fieldfare.netsec.data.evasion import Evasion
+from fieldfare.netsec.data.flow_rows import first_packets_only
 from fieldfare.netsec.data.labels import read_labels
 from fieldfare.netsec.data.masking import mask
 from fieldfare.netsec.inference.classifier import run
@@ -21,13 +23,14 @@ from fieldfare.netsec.networks.architectures import architecture
 from fieldfare.netsec.networks.netfound import NetFoundConfig
 from fieldfare.netsec.networks.netmamba import NetMambaConfig
 from fieldfare.netsec.networks.netmamba.augmentation import augment
-from fieldfare.netsec.training import (
+from fieldfare.netsec.training.run import (
     FineTuning,
     pretrain,
     train_classifier,
     training_flows,
     worst,
 )
+from fieldfare.netsec.training.variants import cut_short
 
 CONFIGS = {
     "netmamba": NetMambaConfig(
@@ -226,3 +229,47 @@ def test_it_is_trained_on_the_disguise_that_it_errs_on_most(labels, tmp_path):
 
     chosen = worst(Said(1, 1), read, draws, torch.zeros(4, dtype=torch.int64))
     assert chosen.ttl.tolist() == [int(draws[d].ttl[i]) for i, d in enumerate((2, 0, 1, 2))]
+
+
+def test_flows_are_cut_short_but_not_before_they_speak():
+    # Of 6, 2, 12 and 1 packets, the payload from the third, first and sixth on, and none.
+    counts, speaks = np.array([6, 2, 12, 1]), np.array([2, 0, 5, 99])
+    flow = np.repeat(np.arange(4), counts)
+    number = np.concatenate([np.arange(count) for count in counts])
+    columns = {
+        field.name: np.zeros(len(flow), np.int64) for field in dataclasses.fields(FirstPackets)
+    }
+    columns |= {"flow": flow, "payload_length": (number >= speaks[flow]) * 9}
+    columns |= {"data": np.zeros((len(flow), 4), np.uint8)}
+    whole = {f.name: np.zeros(4, np.int64) for f in dataclasses.fields(FlowBatch)}
+    flows = FlowBatch(**whole | {"first_packets": FirstPackets(**columns)})
+    seen = [set(), set(), set(), set()]
+    for seed in range(200):
+        cut = cut_short(flows, np.random.default_rng(seed)).first_packets
+        for place, count in enumerate(np.bincount(cut.flow, minlength=4).tolist()):
+            seen[place].add(count)
+    assert seen == [{3, 4, 5, 6}, {1, 2}, {6, 7, 8}, {1}]
+
+
+def test_training_on_first_packets_too_learns_and_contrast_counts(labels, tmp_path):
+    kind, data = architecture("netfound"), load_flows(labels, quiet=True)
+    settings = dataclasses.replace(SETTINGS, steps=40, validate_every=1000)
+    val = data.of_split("val")
+    inputs = kind.read(mask(first_packets_only(val.flows, 1), HIDDEN), CONFIGS["netfound"])
+    found = []
+    for contrast in (0.0, 0.5):
+        network, _ = train_classifier(
+            kind, CONFIGS["netfound"], data, FineTuning(HIDDEN, contrast=contrast), settings,
+            tmp_path / str(contrast), quiet=True,
+        )  # fmt: skip
+        found.append(network.state_dict())
+        assert np.array_equal(run(network, inputs, 2)[0].argmax(axis=1), val.label)
+    plain = kind.classifier(CONFIGS["netfound"], 2).state_dict()
+    assert list(found[0]) == list(found[1]) == list(plain)
+    assert not all(torch.equal(found[0][name], found[1][name]) for name in plain)
+
+
+def test_what_came_later_does_not_change_what_older_runs_share():
+    assert {"robust", "contrast"}.isdisjoint(FineTuning(HIDDEN).identity())
+    assert FineTuning(robust=2, contrast=0.0).identity()["contrast"] == 0.0
+    assert FineTuning(robust=2).identity()["robust"] == 2

@@ -10,7 +10,7 @@ from torch import nn
 from fieldfare.common.experts import Bank, ExpertLayer, State
 from fieldfare.common.experts.choice import TopK
 from fieldfare.common.experts.events import EventGate, GateRouter, pooled, truncate, weighted
-from fieldfare.common.experts.glider import LocalGlobalRouter, adapters, glider
+from fieldfare.common.experts.glider import LocalGlobalRouter, adapters, glider, likeness
 from fieldfare.common.experts.losses import consistency, contrast, contrast_of
 from fieldfare.common.experts.oracle import difficulty, oracle
 from fieldfare.common.experts.recipes import build
@@ -156,3 +156,17 @@ def test_one_adapter_is_plain_lora_and_flows_have_tasks_of_their_own():
     assert torch.equal(logits[2:], many(x[2:], State(task=tasks[1]))[0])
     with pytest.raises(ValueError, match="`task`"):
         layer(x)
+
+
+def test_adapters_of_far_sites_get_no_token():
+    sites, x = torch.eye(3, 6), torch.randn(4, 3, 8)
+    near = LocalGlobalRouter(torch.randn(3, 8), sites, scale=0.01, least=0.5)
+    task = torch.tensor([1.0, 0.9, 0.0, 0.0, 0.0, 0.0])
+    assert torch.equal(likeness(task, sites) >= 0.5, torch.tensor([True, True, False]))
+    choice = TopK(2)(near(x, State(task=task))[0])
+    assert choice.chosen[..., :2].all()
+    assert not choice.weights[..., 2].any()
+    alone = TopK(2)(near(x, State(task=sites[2]))[0])
+    assert torch.equal(alone.chosen.sum(dim=-1), torch.ones(4, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="like no adapter's"):
+        near(x, State(task=torch.stack([sites[2], -sites[2]])))

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """fieldfare search traffic: on small captures made in code."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from labelled_captures import name, row, web, write_folder, write_labels
 from make_captures import pcap
+from torch import nn
 
 from fieldfare.common.cli import main
 from fieldfare.common.errors import InputError
 from fieldfare.common.search.tasks import Given, make_task
 from fieldfare.netsec.capture import read_flows
 from fieldfare.netsec.commands.search import SPACE, TrafficSearch
+from fieldfare.netsec.commands.search_mixers import SPACE as MIXERS_SPACE
+from fieldfare.netsec.commands.search_mixers import MixersSearch
 from fieldfare.netsec.inference.classifier import load_classifier
+from fieldfare.netsec.networks.netmamba.config import CONFIGS
+from fieldfare.netsec.networks.netmamba.mixers import SoftmaxAttention
 
 SMALL = {"packets": 1, "payload": 16, "width": 32, "depth": 1, "learning_rate": 4e-3}
 
@@ -80,3 +87,65 @@ def test_data_that_cannot_be_searched_are_refused(labels: Path, tmp_path: Path) 
         TrafficSearch(Given((labels, labels)))
     with pytest.raises(InputError, match="no captures in the split val"):
         TrafficSearch(Given((write_folder(tmp_path),)))
+
+
+def test_mixers_are_counted_without_those_of_blocks_that_are_not_there() -> None:
+    assert MIXERS_SPACE.count() == 4 * 2 * 3 * (3 + 9 + 27) * 3 == 2808
+    genes = {"packets": 1, "payload": 16, "width": 64, "depth": 2, "learning_rate": 4e-3}
+    some = {f"mixer{number}": kind for number, kind in enumerate(("linear", "softmax", "scan"), 1)}
+    one = MIXERS_SPACE.canonical(genes | some)
+    assert one == MIXERS_SPACE.canonical(genes | some | {"mixer3": "linear"})
+    assert one != MIXERS_SPACE.canonical(genes | some | {"mixer2": "linear"})
+
+
+def test_networks_of_mixers_have_them_and_cost_by_them(labels: Path, tmp_path: Path) -> None:
+    task = MixersSearch(Given((labels,), steps=2, folder=tmp_path))
+    genes = {"packets": 1, "payload": 16, "width": 64, "depth": 3, "learning_rate": 4e-3}
+    mixed = {f"mixer{n}": kind for n, kind in enumerate(("softmax", "linear", "scan"), 1)}
+    choice = MIXERS_SPACE.canonical(genes | mixed)
+    network = task._network(choice)
+    kinds = [type(block.mixer).__name__ for block in network.blocks]
+    assert kinds == ["SoftmaxAttention", "LinearAttention", "Mamba"]
+    # 17 tokens: all-scan, less a block's scan, plus its attention
+    scans = MIXERS_SPACE.canonical(genes | dict.fromkeys(mixed, "scan"))
+    scan, (soft, line, _) = network.blocks[2].mixer, (block.mixer for block in network.blocks)
+    weights = [_weights(mixer) for mixer in (scan, soft, line)]
+    products = [2 * scan.A_log.numel(), 2 * 17 * 64, 2 * 64 * 17]
+    each = [weight + more for weight, more in zip(weights, products, strict=True)]
+    assert task.macs(scans) - task.macs(choice) == 16 * 17 * (2 * each[0] - each[1] - each[2])
+    target = tmp_path / "found.safetensors"
+    task.evaluate(choice, target, tmp_path / "work")
+    classifier, card = load_classifier(str(target))
+    assert card.config["network"]["mixers"] == ["softmax", "linear", "scan"]
+    assert "traffic-mixers" in card.training
+    rows = torch.randint(0, 256, (3, 64)).to(torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.network(rows)[:1], classifier.network(rows[:1]))
+
+
+def _weights(mixer: nn.Module) -> int:
+    layers = [m for m in mixer.modules() if isinstance(m, nn.Linear | nn.Conv1d)]
+    return sum(layer.weight.numel() for layer in layers)
+
+
+@pytest.mark.parametrize(
+    ("mixers", "said"),
+    [(("scan",), "1 mixers for 3 blocks"), (("scan", "scan", "sum"), "mixers 'sum'")],
+)
+def test_mixers_that_there_are_not_are_refused(mixers: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(CONFIGS["small"], mixers=mixers)
+    assert "mixers" not in CONFIGS["small"].to_dict()
+
+
+def test_attention_has_whole_heads() -> None:
+    torch.manual_seed(0)
+    attention, x = SoftmaxAttention(64), torch.randn(2, 5, 64)
+    q, k, v = attention.qkv(x).chunk(3, dim=-1)
+    by_hand = []
+    for head in (slice(0, 32), slice(32, 64)):
+        weights = (q[..., head] @ k[..., head].mT / 32**0.5).softmax(dim=-1)
+        by_hand.append(weights @ v[..., head])
+    torch.testing.assert_close(attention(x), attention.out_proj(torch.cat(by_hand, -1)))
+    with pytest.raises(ValueError, match="width 40"):
+        SoftmaxAttention(40)

@@ -109,7 +109,20 @@ class DialOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterOptions:
+    """What the sites that are known add to a model."""
+
+    adapters: Path | None = console.option(
+        type=console.FILE,
+        metavar="DIR",
+        help="Use the adapters of `train --adapter-rank` in this folder, where the flows are like "
+        "those of their sites.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class InferOptions(
+    AdapterOptions,
     DialOptions,
     ShowOptions,
     FlowsOptions,
@@ -243,6 +256,19 @@ class TrainOptions(ExpertsOptions, NetworkOptions, LabelsOptions, shared.Trainin
         help="Train on the worst of K disguises of each flow (other TTL, IP id, timing, padding); "
         "costs K + 1 further looks at it.",
     )
+    adapter_rank: int = console.option(
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="R",
+        help="Train no network but an adapter of this rank of the model of --init, which stays as "
+        "it is, for the site of these captures; see `infer --adapters`. 0: none.",
+    )
+    contrast: float | None = console.option(
+        type=click.FloatRange(min=0),
+        metavar="W",
+        help="Also train on the first 1 to 8 packets of each flow alone, and draw what the network "
+        "makes of them to what it makes of the whole flow, with this weight. [default: neither]",
+    )
     balance: float = console.option(
         type=console.SHARE,
         default=0.5,
@@ -264,7 +290,7 @@ class PretrainOptions(NetworkOptions, shared.RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(DialOptions, ShowOptions, LabelsOptions, shared.ReportOptions):
+class EvalOptions(AdapterOptions, DialOptions, ShowOptions, LabelsOptions, shared.ReportOptions):
     """Of `eval`."""
 
     model: str = shared.model_option(DEFAULT_MODEL)

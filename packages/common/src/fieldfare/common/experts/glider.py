@@ -22,14 +22,17 @@ class LocalGlobalRouter(nn.Module):
         gates: (E, D), each trained alone beside its frozen adapter, see `gated`; normalised here.
         experts: (E, F), what the input sets of the adapters are like.
         scale: of the global part; 3 mixes, 100 lets it decide alone; 0 needs no task.
+        least: adapters whose input sets are less like the task than this cosine get no token.
     """
 
     gates: Tensor
     experts: Tensor
 
-    def __init__(self, gates: Tensor, experts: Tensor, scale: float = 3.0) -> None:
+    def __init__(
+        self, gates: Tensor, experts: Tensor, scale: float = 3.0, least: float = -1.0
+    ) -> None:
         super().__init__()
-        self.count, self.scale = len(gates), scale
+        self.count, self.scale, self.least = len(gates), scale, least
         self.register_buffer("gates", F.layer_norm(gates.detach(), gates.shape[1:]))
         self.register_buffer("experts", experts.detach().clone())
 
@@ -37,7 +40,7 @@ class LocalGlobalRouter(nn.Module):
         """See `routing.Router`.
 
         Raises:
-            ValueError: the pass has no task.
+            ValueError: the pass has no task, or one that is like no adapter's.
         """
         width = x.shape[-1]
         logits = scores(F.layer_norm(x, (width,)), self.gates) / width**0.5
@@ -45,10 +48,19 @@ class LocalGlobalRouter(nn.Module):
             return logits, None
         if state.task is None:
             raise ValueError("this router wants the `task` vector in the pass's state")
-        near = F.cosine_similarity(state.task[..., None, :], self.experts, dim=-1)
+        near = likeness(state.task, self.experts)
+        if self.least > -1:
+            if not bool((near >= self.least).any(dim=-1).all()):
+                raise ValueError(f"a task is like no adapter's input (cosine {self.least:g})")
+            near = near.masked_fill(near < self.least, -torch.inf)
         if near.ndim > 1:
             near = near.repeat_interleave(len(x) // len(near), dim=0)[:, None]
         return logits + self.scale * near, None
+
+
+def likeness(task: Tensor, experts: Tensor) -> Tensor:
+    """Cosines of (..., F) tasks and (E, F) input sets, (..., E)."""
+    return F.cosine_similarity(task[..., None, :], experts, dim=-1)
 
 
 class TopP:

@@ -20,6 +20,10 @@ def evaluate(labels: Path, options: EvalOptions) -> None:
         device=options.device,
         experts_per_token=options.experts_per_token,
     )
+    if options.adapters is not None:
+        from ..inference.adapters import adapt
+
+        adapt(classifier, options.adapters)
     table = read_labels(labels, options.captures, options.label_timezone)
     cache = options.output / "flows" if options.output else None
     kept = training_options(classifier.kept, trees=options.trees, timed=table.timed)

@@ -49,6 +49,7 @@ class Written(NamedTuple):
 
 def infer(captures: Sequence[Path], options: InferOptions) -> None:
     """Write the flows with their labels as they end."""
+    _check_adapters(options)
     captures = expand_folders(captures)
     check_end(captures, options)
     each = tables.goes_to_folder(captures, options)
@@ -107,6 +108,7 @@ def _infer_one(
             settings={
                 "hidden from the model": ", ".join(classifier.hidden) or "nothing",
                 "unknown below familiarity": _unknown_below(classifier, options) or "off",
+                **({} if options.adapters is None else {"adapters": str(options.adapters)}),
             },
             experts=None if use is None else use.to_json(),
         )
@@ -116,6 +118,8 @@ def _infer_one(
     result["guard"] = verdict and asdict(verdict)
     if use is not None:
         result["experts"] = use.to_json()
+    if classifier.sites is not None:
+        result["adapters"] = classifier.sites.to_json()
     result |= budget.outcome(planned)
     tell(result, found.counts, options)
 
@@ -159,12 +163,30 @@ def _classifier(options: InferOptions) -> FlowClassifier:
             show=options.show,
             experts_per_token=options.experts_per_token,
         )[0]
-    return load_classifier(
+    classifier, _ = load_classifier(
         options.model,
         show=options.show,
         device=options.device,
         experts_per_token=options.experts_per_token,
-    )[0]
+    )
+    if options.adapters is not None:
+        from ..inference.adapters import adapt
+
+        adapt(classifier, options.adapters)
+    return classifier
+
+
+def _check_adapters(options: InferOptions) -> None:
+    """Raise InputError where adapters would be left out, or their model exchanged."""
+    if options.adapters is None:
+        return
+    for name, given in (
+        ("weights-memory", options.weights_memory is not None),
+        ("explain", options.explain),
+        ("within, --max-memory, --budget and --variant", budget.asked(options)),
+    ):
+        if given:
+            raise InputError(f"--adapters: cannot be used together with --{name}")
 
 
 def _unknown_below(classifier: FlowClassifier, options: InferOptions) -> float | None:
@@ -251,11 +273,23 @@ def _infer_each(
             "show": sorted(set(options.show)),
             "weights": weights,
             "experts_per_token": options.experts_per_token,
+            **_adapters_record(options),
             **budget.record(planned),
         },
         report=options.report,
         finish=lambda: budget.outcome(planned),
     )
+
+
+def _adapters_record(options: InferOptions) -> dict[str, str]:
+    """What a run that goes on must share: the adapters."""
+    if options.adapters is None:
+        return {}
+    from ..inference.adapters import FILE
+
+    files = sorted(options.adapters.rglob(FILE))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return {"adapters": " ".join(digests)}
 
 
 def _make_worker(options: InferOptions) -> batch.Process:

@@ -8,14 +8,14 @@ from pathlib import Path
 from fieldfare.common.commands.train import save_trained, tell_trained, today
 from fieldfare.common.weights import ModelCard
 
-from .. import training
 from ..data.dataset import read_captures, training_options
 from ..data.masking import field_names
 from ..data.recordings import find_captures
 from ..inference.classifier import ClassifierConfig
 from ..networks.architectures import TASK, preset, title
 from ..options import PRESETS, PretrainOptions
-from .train import settings_of, told
+from ..training import run
+from .training_settings import settings_of, told
 
 
 def pretrain(sources: Sequence[Path], options: PretrainOptions) -> None:
@@ -26,7 +26,7 @@ def pretrain(sources: Sequence[Path], options: PretrainOptions) -> None:
     kept = training_options(kind.kept(config))
     flows = read_captures(captures, options=kept, folder=options.output, quiet=options.quiet)
     settings = settings_of(options, validate_every=options.steps)
-    network = training.pretrain(
+    network = run.pretrain(
         kind, config, flows, hidden, optional, settings, options.output, quiet=options.quiet
     )
     described = ClassifierConfig(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fieldfare.common.blocks import LinearAttention
 from fieldfare.common.commands.train import today
 from fieldfare.common.elastic.genes import Choice, Space, Value
 from fieldfare.common.errors import InputError
@@ -27,9 +28,11 @@ from ..inference.classifier import ClassifierConfig, run
 from ..networks.architectures import TASK, preset, title
 from ..networks.netmamba.config import NetMambaConfig
 from ..networks.netmamba.mamba import Mamba
+from ..networks.netmamba.mixers import SoftmaxAttention
 from ..options import TrainOptions
-from ..training import FineTuning, train_classifier
-from .train import LIMITS, settings_of
+from ..training.run import FineTuning, train_classifier
+from .train import LIMITS
+from .training_settings import settings_of
 
 STEPS, PER_CAPTURE = 150, 40
 FLOWS = 16
@@ -64,14 +67,18 @@ class TrafficSearch:
         InputError: not one LABELS.csv, or one without the splits train and val.
     """
 
+    kind = "traffic"
+    """Of the search, as `fieldfare search` names it."""
+
     space = SPACE
+    hand_made = HAND_MADE
     recipe = ("learning_rate",)
     unit = f"{FLOWS} flows"
     metric = "macro-F1 on the flows of the split val, ports hidden"
     command = "net-traffic infer CAPTURE -o FLOWS"
 
     def __init__(self, given: Given) -> None:
-        require_files("traffic", given.data, 1, "one LABELS.csv, as net-traffic train takes it")
+        require_files(self.kind, given.data, 1, "one LABELS.csv, as net-traffic train takes it")
         self.labels = read_labels(given.data[0])
         splits = {capture.split for capture in self.labels.captures}
         if missing := {"train", "val"} - splits:
@@ -86,13 +93,26 @@ class TrafficSearch:
                 for capture in self.labels.captures
             ],
         }
-        self.presets = {"netmamba/small": SPACE.canonical(HAND_MADE)}
+        self.presets = {"netmamba/small": self.space.canonical(self.hand_made)}
+
+    def config(self, choice: Choice) -> NetMambaConfig:
+        """NetMamba small in another size."""
+        _, small = preset("netmamba/small")
+        packets = choice.number("packets")
+        found: NetMambaConfig = dataclasses.replace(
+            small,
+            packets=packets,
+            byte_length=packets * (small.header_bytes + choice.number("payload")),
+            embed_dim=choice.number("width"),
+            depth=choice.number("depth"),
+        )
+        return found
 
     @cached_property
     def flows(self) -> LabelledFlows:
         """Of all captures, with as much kept of each as the largest network reads."""
         kind, _ = preset("netmamba/small")
-        kept = kind.kept(_config(SPACE.largest()))
+        kept = kind.kept(self.config(self.space.largest()))
         options = training_options(kept, timed=self.labels.timed)
         cache = None if self.folder is None else self.folder / "flows"
         return load_flows(self.labels, options=options, cache=cache, quiet=True)
@@ -104,24 +124,29 @@ class TrafficSearch:
 
     def _network(self, choice: Choice) -> nn.Module:
         kind, _ = preset("netmamba/small")
-        return kind.classifier(_config(choice), len(self.labels.classes)).eval()
+        return kind.classifier(self.config(choice), len(self.labels.classes)).eval()
 
     def macs(self, choice: Choice) -> float:
-        """Of linear layers, convolutions and the scan's states, written and read."""
-        network, tokens = self._network(choice), _config(choice).tokens + 1
+        """Of linear layers, convolutions, the scan's states and attention's products."""
+        network, tokens = self._network(choice), self.config(choice).tokens + 1
         each = 0
         for module in network.modules():
             if isinstance(module, nn.Linear | nn.Conv1d):
                 each += module.weight.numel()
             elif isinstance(module, Mamba):
                 each += 2 * module.A_log.numel()
+            elif isinstance(module, SoftmaxAttention):
+                each += 2 * tokens * module.out_proj.in_features
+            elif isinstance(module, LinearAttention):
+                width = module.proj.in_features
+                each += 2 * width * min(tokens, width // module.heads)
         return float(FLOWS * tokens * each)
 
     def runner(self, choice: Choice) -> Callable[[], object]:
         """The network on random bytes."""
         network = self._network(choice)
         generator = torch.Generator().manual_seed(0)
-        shape = (FLOWS, _config(choice).byte_length)
+        shape = (FLOWS, self.config(choice).byte_length)
         rows = torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
 
         @torch.no_grad()
@@ -133,7 +158,7 @@ class TrafficSearch:
     def evaluate(self, choice: Choice, target: Path, work: Path) -> float:
         """Train on the split train, at most so many flows of a class from each capture."""
         kind, _ = preset("netmamba/small")
-        config, hidden = _config(choice), field_names(HIDDEN)
+        config, hidden = self.config(choice), field_names(HIDDEN)
         options = TrainOptions(
             output=work,
             steps=self.steps,
@@ -164,7 +189,7 @@ class TrafficSearch:
             data=f"{self.labels.path.name}: {int((self.flows.split == 0).sum())} flows, of which "
             f"at most {PER_CAPTURE} of a class from each capture",
             split=f"by capture: {len(self.held)} flows for validation, which chose among networks",
-            training=f"fieldfare search traffic: {self.steps} steps of {options.batch} flows, "
+            training=f"fieldfare search {self.kind}: {self.steps} steps of {options.batch} flows, "
             f"learning rate {options.learning_rate:g}, {self.device}; always hidden: {HIDDEN}",
             limits=f"{LIMITS} A short run; it never says `unknown`.",
             seed=self.seed,
@@ -179,17 +204,3 @@ class TrafficSearch:
         inputs = kind.read(mask(part, set(field_names(HIDDEN))), config)
         with torch.no_grad():
             return run(network, inputs, len(self.flows.classes))[0]
-
-
-def _config(choice: Choice) -> NetMambaConfig:
-    """NetMamba small in another size."""
-    _, small = preset("netmamba/small")
-    packets = choice.number("packets")
-    found: NetMambaConfig = dataclasses.replace(
-        small,
-        packets=packets,
-        byte_length=packets * (small.header_bytes + choice.number("payload")),
-        embed_dim=choice.number("width"),
-        depth=choice.number("depth"),
-    )
-    return found

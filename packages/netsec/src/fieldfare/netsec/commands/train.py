@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""net-traffic train, and what it shares with pretrain."""
+"""net-traffic train."""
 
 import dataclasses
 from pathlib import Path
@@ -7,10 +7,9 @@ from typing import cast
 
 from torch import Tensor
 
-from fieldfare.common.commands.train import run_settings, tell_trained, today
+from fieldfare.common.commands.train import tell_trained, today
 from fieldfare.common.errors import InputError
 from fieldfare.common.experts.recipes import Kind, Start
-from fieldfare.common.training import TrainSettings
 from fieldfare.common.trust.guard import PART as GUARD
 from fieldfare.common.weights import ModelCard, save_with_page
 
@@ -25,13 +24,9 @@ from ..inference.evidence import PART
 from ..inference.start import load_start
 from ..networks.architectures import TASK, preset, title
 from ..networks.experts import ONE_EXPERT, ExpertsConfig
-from ..options import PRESETS, PretrainOptions, TrainOptions
-from ..training import (
-    SHOWN_EVERY,
-    FineTuning,
-    train_classifier,
-    training_flows,
-)
+from ..options import PRESETS, TrainOptions
+from ..training.run import FineTuning, train_classifier, training_flows
+from .training_settings import settings_of, told
 
 LIMITS = (
     "Knows the classes and the networks that it was trained on; without a split val it labels "
@@ -44,6 +39,11 @@ def train(labels: Path, options: TrainOptions) -> None:
     if options.init is not None and options.preset is not None:
         raise InputError("--preset and --init: give one, the network of --init has its own size")
     start = None if options.init is None else load_start(options.init)
+    if options.adapter_rank:
+        from .adapt import adapt
+
+        adapt(start, read_labels(labels, options.captures, options.label_timezone), options)
+        return
     kind, config = (
         preset(options.preset or PRESETS[0]) if start is None else (start.kind, start.config)
     )
@@ -62,7 +62,7 @@ def train(labels: Path, options: TrainOptions) -> None:
         raise InputError(f"--teacher: {options.teacher} knows other classes than {labels}")
     how = FineTuning(
         hidden, optional, options.balance, options.smoothing, options.shots, options.per_capture,
-        options.variations, robust=options.robust,
+        options.variations, robust=options.robust, contrast=options.contrast,
     )  # fmt: skip
     settings = settings_of(options, validate_every=max(1, options.steps // 10))
     network, temperature = train_classifier(
@@ -94,6 +94,11 @@ def train(labels: Path, options: TrainOptions) -> None:
         + (f"; {experts.sentence()}" if experts else "")
         + (f"; from {start.path.name}" if start else "")
         + (f"; on the worst of {options.robust} disguises" if options.robust else "")
+        + (
+            f"; also on first packets, contrast {options.contrast:g}"
+            if how.contrast is not None
+            else ""
+        )
         + (f"; taught by {teacher.name}" if teacher else ""),
         limits=LIMITS,
         seed=settings.seed,
@@ -151,28 +156,3 @@ def fitted_parts(
     guard = fit_guard(classifier, val)
     parts = {PART: evidence.to_tensors()}
     return parts | {GUARD: guard.to_tensors()} if guard else parts
-
-
-def settings_of(options: TrainOptions | PretrainOptions, *, validate_every: int) -> TrainSettings:
-    """How long and how to train."""
-    steps = options.steps
-    return TrainSettings(
-        **run_settings(options),
-        warmup_steps=steps // 10,
-        weight_decay=0.05,
-        betas=(0.9, 0.95),
-        clip_norm=1.0,
-        ema_decay=0.995,
-        checkpoint_every=max(1, min(100, steps // 5)),
-        log_every=max(1, min(20, steps // 5)),
-        validate_every=validate_every,
-    )
-
-
-def told(options: TrainOptions | PretrainOptions, settings: TrainSettings) -> str:
-    """How it was trained, for the card."""
-    return (
-        f"{settings.steps} steps of {settings.batch_size} flows, AdamW, learning rate "
-        f"{settings.learning_rate:g}, {settings.device}; always hidden: {options.hide}; shown "
-        f"in one batch of {SHOWN_EVERY} only: {options.optional}"
-    )

@@ -77,9 +77,14 @@ def packet_number(batch: FlowBatch) -> np.ndarray:
     return np.arange(len(flow)) - np.searchsorted(flow, flow)
 
 
-def first_packets_only(batch: FlowBatch, count: int) -> FlowBatch:
-    """The same flows with at most `count` of their kept packets; their totals stay as they are."""
-    keep = packet_number(batch) < count
+def first_packets_only(batch: FlowBatch, count: int | np.ndarray) -> FlowBatch:
+    """The same flows with at most `count` of their kept packets; their totals stay as they are.
+
+    Args:
+        count: of all flows, or (N,) of each.
+    """
+    limit = count if isinstance(count, int) else count[batch.first_packets.flow]
+    keep = packet_number(batch) < limit
     packets = {name: getattr(batch.first_packets, name)[keep] for name in PACKET_COLUMNS}
     return replace(batch, first_packets=FirstPackets(**packets))
 

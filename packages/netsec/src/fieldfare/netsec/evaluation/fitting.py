@@ -16,6 +16,7 @@ from ..inference.classifier import FlowClassifier
 from ..inference.evidence import Evidence, Stage, signs
 from ..inference.guard import fit
 from ..inference.ports import PortTable, count_ports, is_icmp
+from ..inference.spread import experts_to_ask
 from .scores import score
 
 UNKNOWN = 0.09
@@ -43,7 +44,11 @@ LEAST = 20
 
 
 def fit_evidence(
-    members: Sequence[FlowClassifier], train: LabelledFlows, val: LabelledFlows
+    members: Sequence[FlowClassifier],
+    train: LabelledFlows,
+    val: LabelledFlows,
+    *,
+    disagreement: bool = True,
 ) -> Evidence:
     """Fit what a model file keeps beside one network, or beside two.
 
@@ -51,6 +56,7 @@ def fit_evidence(
         members: networks without evidence, of the same classes as the data.
         train: flows they were trained on.
         val: flows they were not trained on, of other captures.
+        disagreement: of a first network with stochastic experts, how far these disagree is a sign.
 
     Raises:
         ValueError: other classes, or too few flows.
@@ -68,14 +74,16 @@ def fit_evidence(
         for one, m in zip(found, members, strict=True)
     ]
     embeddings = [one.embeddings for one in found]
+    asked = experts_to_ask(members[0].network) if disagreement else 0
+    spread = members[0].spread(val.flows, asked) if asked > 1 else None
     stages = tuple(
-        _stage(ports, known[:count], val, logs[:count], embeddings[:count])
+        _stage(ports, known[:count], val, logs[:count], embeddings[:count], spread)
         for count in range(1, len(members) + 1)
     )
-    evidence = Evidence(ports, known, stages, 0.0, UNKNOWN)
+    evidence = Evidence(ports, known, stages, 0.0, UNKNOWN, asked if asked > 1 else 0)
     if len(members) == 1:
         return evidence
-    return Evidence(ports, known, stages, _window(evidence, val, logs, embeddings), UNKNOWN)
+    return replace(evidence, window=_window(evidence, val, logs, embeddings, spread))
 
 
 def fit_guard(classifier: FlowClassifier, val: LabelledFlows) -> Guard | None:
@@ -115,6 +123,7 @@ def _stage(
     val: LabelledFlows,
     logs: Sequence[np.ndarray],
     embeddings: Sequence[np.ndarray],
+    spread: np.ndarray | None,
 ) -> Stage:
     """The weight by likelihood, the temperature, and how familiar known flows look."""
     evidence, mean = ports(val.flows), np.mean(logs, axis=0)
@@ -132,10 +141,11 @@ def _stage(
     _, weight = min(loss(weight) for weight in WEIGHTS)
     summed = mean + weight * evidence
     temperature = fit_temperature(summed, val.label)
-    found = signs(softmax(summed / temperature + rule), evidence, known, embeddings)[free]
-    centre, spread = found.mean(axis=0), found.std(axis=0) + 1e-6
-    stage = Stage(weight, temperature, centre, spread, np.empty(0))
-    return Stage(weight, temperature, centre, spread, np.sort(stage.sums(found)))
+    chosen = softmax(summed / temperature + rule)
+    found = signs(chosen, evidence, known, embeddings, spread)[free]
+    centre, deviation = found.mean(axis=0), found.std(axis=0) + 1e-6
+    stage = Stage(weight, temperature, centre, deviation, np.empty(0))
+    return replace(stage, scores=np.sort(stage.sums(found)))
 
 
 def _surprise(logits: np.ndarray, label: np.ndarray) -> float:
@@ -148,10 +158,11 @@ def _window(
     val: LabelledFlows,
     logs: Sequence[np.ndarray],
     embeddings: Sequence[np.ndarray],
+    spread: np.ndarray | None,
 ) -> float:
     """The smallest of `WINDOWS` that costs no macro-F1 and no accuracy on val."""
-    first = evidence.judge(val.flows, logs[:1], embeddings[:1])
-    both = evidence.judge(val.flows, logs, embeddings)
+    first = evidence.judge(val.flows, logs[:1], embeddings[:1], spread)
+    both = evidence.judge(val.flows, logs, embeddings, spread)
     whole = score(val.label, both.probabilities, val.classes)
     for window in WINDOWS:
         passed = first.familiarity < window

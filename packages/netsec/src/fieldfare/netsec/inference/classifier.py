@@ -4,7 +4,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from ..data.spool import joined, pieces
 from ..networks.architectures import TASK, Architecture, FlowNetwork, Inputs, architecture
 from .calibration import log_softmax, softmax
 from .evidence import PART, Evidence, Judged
+from .spread import experts_to_ask, spread_of
 
 BATCH = {"cpu": 16, "cuda": 64}
 """Flows that the network sees at a time; few on a CPU, for its cache. Not an option: what a flow
@@ -106,6 +107,16 @@ class Classified:
     embeddings: np.ndarray
 
 
+class Sites(Protocol):
+    """What knows where flows were recorded; see `adapters.KnownSites`."""
+
+    def network_for(self, flows: FlowBatch) -> nn.Module:
+        """The network that is to see these flows."""
+
+    def to_json(self) -> dict[str, int]:
+        """Flows looked at, by site."""
+
+
 class FlowClassifier:
     """Flows with their first packets in, class probabilities and embeddings out.
 
@@ -118,6 +129,9 @@ class FlowClassifier:
         evidence: what is known besides the network; not used where fields are shown, as it was
             fitted with them hidden.
         second: a network that is asked where the first is unsure; only with evidence.
+
+    Attributes:
+        sites: adapters of its network, see `adapters.adapt`.
 
     Raises:
         InputError: fields to show that the network has not seen in training, or no classes.
@@ -150,6 +164,7 @@ class FlowClassifier:
         self.hidden = tuple(field for field in config.hidden if field not in show)
         self.evidence = None if show else evidence
         self.second = second if self.evidence else None
+        self.sites: Sites | None = None
 
     @property
     def kept(self) -> Kept:
@@ -178,7 +193,16 @@ class FlowClassifier:
     def look(self, flows: FlowBatch) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, C) and embeddings (N, E), float32, of the first network."""
         inputs = self.architecture.read(mask(flows, self.hidden), self.network_config)
-        return run(self.network, inputs, len(self.classes))
+        network = self.network if self.sites is None else self.sites.network_for(flows)
+        return run(network, inputs, len(self.classes))
+
+    def spread(self, flows: FlowBatch, count: int) -> np.ndarray:
+        """(N,) how far so many experts of the first network disagree; see `spread.spread_of`."""
+
+        def answer() -> np.ndarray:
+            return joined([self.look(part)[0] for part in pieces(flows)])
+
+        return spread_of(self.network, answer, count, self.config.temperature)
 
     def _classify(self, flows: FlowBatch) -> Classified:
         logits, embeddings = self.look(flows)
@@ -187,10 +211,13 @@ class FlowClassifier:
             nothing = np.full(len(flows), np.nan)
             return Classified(logits, probabilities, softmax(logits), nothing, embeddings)
         logs = log_softmax(logits / self.config.temperature)
-        judged = self.evidence.judge(flows, [logs], [embeddings])
+        spread = None
+        if self.evidence.members:
+            spread = self.spread(flows, self.evidence.members)
+        judged = self.evidence.judge(flows, [logs], [embeddings], spread)
         if self.second is not None:
             unsure = np.flatnonzero(judged.familiarity < self.evidence.window)
-            self._ask_second(take(flows, unsure), unsure, logs, embeddings, judged)
+            self._ask_second(take(flows, unsure), unsure, logs, embeddings, spread, judged)
         return Classified(
             logits, judged.probabilities, judged.networks, judged.familiarity, embeddings
         )
@@ -201,6 +228,7 @@ class FlowClassifier:
         rows: np.ndarray,
         logs: np.ndarray,
         embeddings: np.ndarray,
+        spread: np.ndarray | None,
         judged: Judged,
     ) -> None:
         """Judge some flows by both networks, in place."""
@@ -211,6 +239,7 @@ class FlowClassifier:
             flows,
             [logs[rows], log_softmax(other.logits / self.second.config.temperature)],
             [embeddings[rows], other.embeddings],
+            None if spread is None else spread[rows],
         )
         for name in ("probabilities", "networks", "familiarity"):
             getattr(judged, name)[rows] = getattr(found, name)
@@ -275,6 +304,8 @@ def load_classifier(
     path = locate(name_or_path, TASK)
     config = ClassifierConfig.from_card(card.config)
     evidence = read_evidence(path)
+    if evidence is not None and evidence.members > experts_to_ask(network):
+        raise InputError(f"{path}: its familiarity asks more experts than its network has")
     second = None
     if config.second is not None and evidence is not None:
         second = _load_second(path, config.second, card.name, device)

@@ -37,6 +37,9 @@ PORT = 1
 ROUNDING = 1e-4
 """Standard deviations; an embedding's last digits depend on the flows beside it."""
 
+LEAST_SPREAD = 1e-6
+"""Nats; what lies below is rounding."""
+
 _TOGETHER = 512
 """Flows whose distances are computed together: 40 KB each."""
 
@@ -101,6 +104,8 @@ class Evidence:
         stages: of the first network alone, and of both.
         window: flows of less familiarity by the first network alone are shown to the second.
         unknown_below: familiarity below which a flow is better called unknown.
+        members: experts of the first network that are asked one by one, how far they disagree
+            being a further sign (THOR, see `spread`); 0: none.
     """
 
     ports: PortTable
@@ -108,15 +113,21 @@ class Evidence:
     stages: tuple[Stage, ...]
     window: float
     unknown_below: float
+    members: int = 0
 
     def judge(
-        self, flows: FlowBatch, logs: Sequence[np.ndarray], embeddings: Sequence[np.ndarray]
+        self,
+        flows: FlowBatch,
+        logs: Sequence[np.ndarray],
+        embeddings: Sequence[np.ndarray],
+        spread: np.ndarray | None = None,
     ) -> Judged:
         """Judge flows by the first network, or by the mean of both.
 
         Args:
             logs: log-probabilities (N, C) of one or of both networks.
             embeddings: (N, E) of the same.
+            spread: (N,) by `spread.spread_of`, of a model with `members`.
         """
         stage = self.stages[len(logs) - 1]
         ports = self.ports(flows)
@@ -127,7 +138,7 @@ class Evidence:
         )
         found = Judged(summed, alone, np.ones(len(flows)))
         free = ~self.ports.decides(flows)
-        seen = signs(found.probabilities, ports, self.familiar, embeddings)
+        seen = signs(found.probabilities, ports, self.familiar, embeddings, spread)
         found.familiarity[free] = stage.familiarity(seen)[free]
         return found
 
@@ -140,6 +151,8 @@ class Evidence:
             "stages": [[stage.weight, stage.temperature] for stage in self.stages],
             "rest": [one.rest for one in self.familiar],
         }
+        if self.members:
+            about["members"] = self.members
         text = json.dumps(about, sort_keys=True).encode()
         found = {
             "about": torch.frombuffer(bytearray(text), dtype=torch.uint8),
@@ -178,6 +191,7 @@ class Evidence:
                 ),
                 float(about["window"]),
                 float(about["unknown_below"]),
+                int(about.get("members", 0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a model's evidence: {error!r}") from None
@@ -188,11 +202,13 @@ def signs(
     ports: np.ndarray,
     familiar: Sequence[Familiar],
     embeddings: Sequence[np.ndarray],
+    spread: np.ndarray | None = None,
 ) -> np.ndarray:
     """(N, 2 + networks) signs of familiarity of the class chosen, large where all is as usual.
 
-    The logarithm of the odds of the choice, what the port says of it, and of each network how near
-    the embedding lies to a class's training flows.
+    The logarithm of the odds of the choice, what the port says of it, of each network how near the
+    embedding lies to a class's training flows, and, where they were asked, how well its experts
+    agree.
     """
     best = probabilities.argmax(axis=1)
     rows = np.arange(len(best))
@@ -209,4 +225,6 @@ def signs(
             ]
         )
         columns.append(-np.log(np.clip(nearest, 1e-3, 1e3)))
+    if spread is not None:
+        columns.append(-np.log(np.maximum(spread, LEAST_SPREAD)))
     return np.stack(columns, axis=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from fieldfare.common.efficiency.export import export_onnx
+from fieldfare.common.errors import InputError
 from fieldfare.common.trust.familiar import Familiar
 
 from ..networks.architectures import FlowNetwork
@@ -133,6 +134,11 @@ def export_judged(classifier: FlowClassifier, target: Path) -> float:
     if classifier.evidence is None:
         return export_classifier(
             classifier.architecture, classifier.network, classifier.network_config, target
+        )
+    if classifier.evidence.members:
+        raise InputError(
+            f"{classifier.name}: its familiarity asks each expert by itself, which one ONNX graph "
+            "cannot"
         )
     judged = JudgedNetworks(classifier)
     example, batch = judged.example(), Dim("batch")

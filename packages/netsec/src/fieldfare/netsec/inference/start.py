@@ -27,6 +27,7 @@ class Start:
         path: of its file.
         experts: of its network.
         classes: that it knows; None of one that is only pre-trained.
+        hidden, optional: see `ClassifierConfig`.
     """
 
     kind: Architecture
@@ -35,6 +36,8 @@ class Start:
     path: Path
     experts: ExpertsConfig | None = None
     classes: tuple[str, ...] | None = None
+    hidden: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def load_start(name_or_path: str) -> Start:
@@ -52,7 +55,10 @@ def load_start(name_or_path: str) -> Start:
         kind = architecture(described.architecture)
         experts = None if described.experts is None else ExpertsConfig(**described.experts)
         config = kind.read_config(described.network)
-        return Start(kind, config, tensors, path, experts, described.classes)
+        return Start(
+            kind, config, tensors, path, experts, described.classes, described.hidden,
+            described.optional,
+        )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its card describes no usable network: {error}") from None
 

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 EMBEDDINGS = ("linear", "table")
+MIXERS = ("linear", "softmax", "scan")
+"""Of tokens, the cheapest first."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class NetMambaConfig:
         state_dim: states of each channel of the scan.
         conv_kernel: width of the causal convolution before it.
         expand: channels of the scan for each of the block.
+        mixers: of each block of the encoder, names of `MIXERS`; empty: all scan, as published.
         drop_path: rate of stochastic depth behind the last block, rising to it from 0; training
             only.
 
@@ -46,11 +49,17 @@ class NetMambaConfig:
     conv_kernel: int = 4
     expand: int = 2
     drop_path: float = 0.1
+    mixers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
             if type(value) is int and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        object.__setattr__(self, "mixers", tuple(self.mixers))  # a card's are a list
+        if self.mixers and len(self.mixers) != self.depth:
+            raise ValueError(f"{len(self.mixers)} mixers for {self.depth} blocks")
+        if unknown := set(self.mixers) - set(MIXERS):
+            raise ValueError(f"mixers {min(unknown)!r}: choose {', '.join(MIXERS)}")
         if self.embedding not in EMBEDDINGS:
             raise ValueError(f"embedding {self.embedding!r}: choose {' or '.join(EMBEDDINGS)}")
         if self.byte_length % self.stride:
@@ -80,7 +89,10 @@ class NetMambaConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """What a model card holds; `NetMambaConfig(**values)` reads it."""
-        return asdict(self)
+        values = asdict(self)
+        if not self.mixers:
+            del values["mixers"]  # as cards before there was a choice
+        return values
 
 
 CONFIGS = {

@@ -8,14 +8,16 @@ Source: NetMamba, Wang et al. 2024, arXiv 2405.11449.
 """
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import NetMambaConfig
-from .mamba import Block, Mamba, RMSNorm, run_blocks
+from .mamba import Block, RMSNorm, run_blocks
+from .mixers import make_mixer
 
 if TYPE_CHECKING:
     from .experts import Routing
@@ -81,7 +83,7 @@ class NetMamba(nn.Module):
         self.patch_embed = embedding(config.stride, config.embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens + 1, config.embed_dim))
-        self.blocks = make_blocks(config, config.embed_dim, config.depth)
+        self.blocks = make_blocks(config, config.embed_dim, config.depth, config.mixers)
         self.norm_f = RMSNorm(config.embed_dim)
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=POSITION_STD)
@@ -141,16 +143,30 @@ class NetMambaClassifier(NetMamba):
         return self.classify(self.embed(data))
 
 
-def make_blocks(config: NetMambaConfig, dim: int, depth: int) -> nn.ModuleList:
-    """Blocks whose stochastic depth rises from 0; the rate `drop_path` itself follows the last."""
+def make_blocks(
+    config: NetMambaConfig, dim: int, depth: int, mixers: Sequence[str] = ()
+) -> nn.ModuleList:
+    """Blocks whose stochastic depth rises from 0; the rate `drop_path` itself follows the last.
+
+    Args:
+        mixers: of each; all scan when empty.
+    """
     rates = [0.0, *(config.drop_path * i / (depth - 1) for i in range(depth - 1))]
     blocks = nn.ModuleList()
-    for rate in rates:
-        mixer = Mamba(dim, config.state_dim, config.conv_kernel, config.expand)
+    for rate, kind in zip(rates, mixers or ("scan",) * depth, strict=True):
+        mixer = make_mixer(
+            kind,
+            dim,
+            config.tokens + 1,
+            state_dim=config.state_dim,
+            conv_kernel=config.conv_kernel,
+            expand=config.expand,
+        )
         # GPT-2's rule for layers that write into the residual; the encoder's depth, everywhere.
-        nn.init.kaiming_uniform_(mixer.out_proj.weight, a=math.sqrt(5))
+        written: Any = mixer.proj if kind == "linear" else mixer.out_proj
+        nn.init.kaiming_uniform_(written.weight, a=math.sqrt(5))
         with torch.no_grad():
-            mixer.out_proj.weight /= math.sqrt(config.depth)
+            written.weight /= math.sqrt(config.depth)
         blocks.append(Block(mixer, dim, rate))
     return blocks
 

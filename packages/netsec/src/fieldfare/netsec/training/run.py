@@ -13,30 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from fieldfare.common.errors import InputError
-from fieldfare.common.training import Draw, TrainSettings, fit
+from fieldfare.common.experts.losses import contrast
+from fieldfare.common.training import TrainSettings, fit
 
-from .capture import FlowBatch
-from .data.dataset import LabelledFlows, class_weights, few_shot
-from .data.evasion import Evasion, evade
-from .data.flow_rows import take
-from .data.masking import mask
-from .data.spool import PIECE, RowSpool, joined, pieces
-from .data.variations import Chances, capped, vary
-from .evaluation.scores import score
-from .inference.calibration import fit_temperature
-from .inference.classifier import run
-from .inference.start import Start, first_network
-from .networks.architectures import Architecture
-from .networks.experts import ExpertsConfig, answer, turn
-
-Teacher = Callable[[FlowBatch], np.ndarray]
-"""Flows -> probabilities (N, C) of the classes to train on."""
-
-SHOWN_EVERY = 4
-"""Batches of which one shows what is optional. Ports are easy to learn and need few."""
+from ..capture import FlowBatch
+from ..data.dataset import LabelledFlows, class_weights, few_shot
+from ..data.evasion import Evasion
+from ..data.masking import mask
+from ..data.spool import PIECE, joined, pieces
+from ..data.variations import capped
+from ..evaluation.scores import score
+from ..inference.calibration import fit_temperature
+from ..inference.classifier import run
+from ..inference.start import Start, first_network
+from ..networks.architectures import Architecture
+from ..networks.experts import ExpertsConfig, answer, turn
+from .variants import Draws, Teacher, Variants
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,9 @@ class FineTuning:
         variations: copies of each flow to train on besides itself, changed by `variations.vary`.
         taught: share of the loss that follows a teacher's probabilities, if there is one.
         robust: disguises of each flow (`data.evasion`), of which the worst is trained on.
+        contrast: weight of the loss that draws what the network makes of a flow's first packets to
+            what it makes of all of it, away from other flows (AW-MoE, arXiv 2306.05011, there
+            between gates); each batch is then also trained on cut short. None: neither.
     """
 
     hidden: tuple[str, ...] = ()
@@ -64,87 +61,36 @@ class FineTuning:
     variations: int = 0
     taught: float = 0.5
     robust: int = 0
+    contrast: float | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share; what came later only where it is used."""
+        later = {"robust": 0, "contrast": None}
+        kept = dataclasses.asdict(self).items()
+        return {name: value for name, value in kept if name not in later or value != later[name]}
 
 
-class _Draws(Dataset[tuple[int, int, int]]):
-    """Which flow, a number for all else that is random about it, and the number of the draw."""
+class _Remembering(nn.Module):
+    """A classifier that keeps the embeddings (B, E) of its last pass, for a loss."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.embedding = torch.empty(0)
 
-    def __len__(self) -> int:
-        return self.length
+    def embed(self, batch: Any) -> Tensor:
+        """As the network does."""
+        self.embedding = self.network.embed(batch)
+        return self.embedding
 
-    def __getitem__(self, draw: Draw) -> tuple[int, int, int]:
-        return draw.index, int(draw.rng().integers(2**62)), draw.seed[1]
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """As the network does."""
+        found: Tensor = self.network.classify(embeddings)
+        return found
 
-
-class _Variants:
-    """Flows as inputs, as they are and changed, with and without what is optional.
-
-    Only numbers of flows are drawn beforehand: each batch is read when its turn comes.
-
-    Args:
-        folder: of temporary files.
-    """
-
-    def __init__(
-        self,
-        kind: Architecture,
-        config: Any,
-        flows: FlowBatch,
-        hidden: Collection[str],
-        optional: Collection[str],
-        folder: Path,
-        variations: int = 0,
-        seed: int = 0,
-        teacher: Teacher | None = None,
-    ) -> None:
-        self.kind, self.config, self.flows = kind, config, flows
-        self.fields = [{*hidden, *optional}, set(hidden)] if optional else [set(hidden)]
-        self.chances: list[Chances | None] = [None]
-        self.taught: list[np.ndarray] = []
-        for number in range(1, variations + 1):
-            drawn = Chances.draw(len(flows), np.random.default_rng((seed, number)))
-            spool = RowSpool(folder)
-            spool.append(drawn._asdict())
-            self.chances.append(Chances(**spool.finish()))
-        for number in range(variations + 1):
-            if teacher is None:
-                break
-            spool = RowSpool(folder)
-            for first in range(0, len(flows), PIECE):
-                rows = np.arange(first, min(first + PIECE, len(flows)))
-                spool.append({"taught": teacher(self._changed(rows, number)).astype(np.float32)})
-            self.taught.append(spool.finish()["taught"])
-
-    def _changed(self, rows: np.ndarray, number: int) -> FlowBatch:
-        """Some flows, as one of the copies has them."""
-        flows, chances = take(self.flows, rows), self.chances[number]
-        return flows if chances is None else vary(flows, chances.of(rows))
-
-    def batch(
-        self,
-        rows: np.ndarray,
-        rng: np.random.Generator,
-        disguise: Callable[[Callable[[Evasion | None], Any]], Evasion] | None = None,
-    ) -> tuple[Any, Tensor | None]:
-        """Some flows, in one of the variants; what the teacher says of them, (B, C).
-
-        Args:
-            disguise: from how flows are read once they are disguised to how they shall be.
-        """
-        # One variant for a whole batch.
-        shown = rng.integers(SHOWN_EVERY) == 0
-        copy = int(rng.integers(len(self.chances))) if len(self.chances) > 1 else 0
-        taught = torch.from_numpy(self.taught[copy][rows]) if self.taught else None
-        changed, hidden = self._changed(rows, copy), self.fields[-1 if shown else 0]
-
-        def read(how: Evasion | None) -> Any:
-            seen = mask(changed if how is None else evade(changed, how), hidden)
-            return self.kind.read(seen, self.config).batch(np.arange(len(rows)))
-
-        return read(None if disguise is None else disguise(read)), taught
+    def forward(self, batch: Any) -> Tensor:
+        """Logits (B, C)."""
+        return self.classify(self.embed(batch))
 
 
 def training_flows(data: LabelledFlows, how: FineTuning, seed: int) -> LabelledFlows:
@@ -173,6 +119,7 @@ def train_classifier(
     teacher: Teacher | None = None,
     experts: ExpertsConfig | None = None,
     keep_head: bool = False,
+    prepare: Callable[[nn.Module], None] | None = None,
     quiet: bool = False,
 ) -> tuple[nn.Module, float | None]:
     """Train on the split train; choose nothing, but measure, on val.
@@ -184,6 +131,7 @@ def train_classifier(
         experts: to make of the feed-forward layers of the start or of fresh ones; of a start that
             has some, its own.
         keep_head: of a start that knows the same classes; with experts it always is kept.
+        prepare: changes the network before it is trained; parameters that it freezes stay.
         folder: receives checkpoint, log and curve; a run resumes from it.
 
     Returns:
@@ -200,17 +148,19 @@ def train_classifier(
     network = first_network(
         kind, config, data.classes, start, experts, keep_head=keep_head or experts is not None
     )
-    asked = {name: value for name, value in dataclasses.asdict(how).items() if name != "robust"}
-    identity: list[Any] = [asked | ({"robust": how.robust} if how.robust else {}), config.to_dict()]
+    if prepare is not None:
+        prepare(network)
+    identity: list[Any] = [how.identity(), config.to_dict()]
     if experts is not None:
         identity.append(experts.to_dict())
     settings = dataclasses.replace(settings, identity=_identity(network, identity, train))
-    variants = _Variants(
+    variants = Variants(
         kind, config, train.flows, how.hidden, how.optional, folder, how.variations, settings.seed,
         teacher,
     )  # fmt: skip
     weights = torch.from_numpy(class_weights(train.label, len(data.classes), how.balance)).float()
     label = torch.from_numpy(train.label)
+    remembering = None if how.contrast is None else _Remembering(network)
 
     def loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         rows, seeds, numbers = (part.cpu().numpy() for part in batch)
@@ -221,7 +171,9 @@ def train_classifier(
             draws = [Evasion.draw(len(rows), rng) for _ in range(how.robust)]
             return worst(model, read, draws, label[rows])
 
-        inputs, taught = variants.batch(rows, rng, disguise if how.robust else None)
+        inputs, taught, cut = variants.batch(
+            rows, rng, disguise if how.robust else None, cut=remembering is not None
+        )
         inputs = kind.augment(inputs, config, rng)
         # Weights have mean 1 over the flows, so that the sum over B is a mean.
         if experts is not None:
@@ -229,6 +181,11 @@ def train_classifier(
             found, more = answer(model, inputs.to(device), experts, step, settings.steps)
         else:
             found, more = [model(inputs.to(device))], None
+        if remembering is not None:
+            whole = remembering.embedding
+            found = [*found, model(cut.to(device))]
+            near = (how.contrast or 0.0) * contrast(whole, remembering.embedding).mean()
+            more = near if more is None else more + near
         value = torch.stack([task_loss(logits, rows, taught) for logits in found]).mean()
         return value if more is None else value + more
 
@@ -257,8 +214,10 @@ def train_classifier(
             return {"macro_f1": scores.macro_f1, "accuracy": scores.accuracy}
 
     trained: nn.Module = fit(
-        network, _Draws(len(train)), loss, settings, folder, validate=validate, quiet=quiet
-    )
+        remembering or network, Draws(len(train)), loss, settings, folder, validate=validate,
+        quiet=quiet,
+    )  # fmt: skip
+    trained = trained.network if isinstance(trained, _Remembering) else trained
     if experts is not None and experts.has_dial:
         turn(trained, experts, experts.k)
     if held is None:
@@ -309,7 +268,7 @@ def pretrain(
         raise InputError("there is no flow to train on")
     torch.manual_seed(settings.seed)
     network = kind.pretraining(config)
-    variants = _Variants(kind, config, flows, hidden, optional, folder)
+    variants = Variants(kind, config, flows, hidden, optional, folder)
     names = [sorted(hidden), sorted(optional)]
     settings = dataclasses.replace(
         settings, identity=_identity(network, [*names, config.to_dict()], flows)
@@ -318,10 +277,10 @@ def pretrain(
     def loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         rows, seeds, _ = (part.cpu().numpy() for part in batch)
         rng = np.random.default_rng(seeds)
-        inputs = variants.batch(rows, rng)[0].to(next(model.parameters()).device)
+        inputs = variants.batch(rows, rng).inputs.to(next(model.parameters()).device)
         return kind.pretraining_loss(model, inputs, int(rng.integers(2**62)))
 
-    return fit(network, _Draws(len(flows)), loss, settings, folder, quiet=quiet)
+    return fit(network, Draws(len(flows)), loss, settings, folder, quiet=quiet)
 
 
 def _identity(network: nn.Module, settings: Any, data: LabelledFlows | FlowBatch) -> str:
