@@ -69,6 +69,8 @@ class Predictor:
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.network = network.eval().to(self.device)
+        if self.ndim == 2:  # slices in this order take 0.65 of the time on a processor
+            self.network = self.network.to(memory_format=torch.channels_last)
         axes = range(min(TTA[tta], self.ndim))
         self.flips = [
             flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)
@@ -120,7 +122,7 @@ class Predictor:
             return logits
         count, channels, *plane, depth = images.shape
         slices = images.permute(0, 4, 1, 2, 3).reshape(count * depth, channels, *plane)
-        logits = self.network(slices)
+        logits = self.network(slices.contiguous(memory_format=torch.channels_last))
         return logits.reshape(count, depth, -1, *plane).permute(0, 2, 3, 4, 1)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data.naming import MODALITIES
 from .planning import DTYPES
-from .predict import Predictor, load_predictor
+from .predict import load_predictor
 
 TILE = 48
 """Side of the tiles of 3D networks, as in their training."""
@@ -30,11 +30,3 @@ def unit(settings: Mapping[str, Any]) -> Callable[[], object]:
     for one, _ in pieces:
         one.dtype = DTYPES[settings["precision"]]
     return lambda: [one(piece) for one, piece in pieces]
-
-
-def tiles_share(predictor: Predictor, overlap: int | None) -> float:
-    """Voxels predicted for each that is wanted, where tiles of `TILE` overlap."""
-    if predictor.ndim == 2:
-        return 1.0
-    shared = TILE // 2 if overlap is None else overlap
-    return (TILE / (TILE - shared)) ** 3

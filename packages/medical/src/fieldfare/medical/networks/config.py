@@ -2,7 +2,7 @@
 """What makes a network, but for its weights; the presets by name."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..data.naming import MODALITIES
@@ -39,6 +39,7 @@ class NetworkConfig:
         patch: sides of the patches it was trained on, in its voxels; tiles of inference are no
             larger in 3D, for the group norms' statistics go with the size. Unknown when empty.
         encoder: timm's name of the encoder (resunet_aspp in 2D); own blocks when empty.
+        widths: of layers that were slimmed, see `common.slim.widths`.
     """
 
     architecture: str = "reversible_unet"
@@ -58,6 +59,7 @@ class NetworkConfig:
     modality_dropout: bool = False
     encoder: str = ""
     patch: tuple[int, ...] = ()
+    widths: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -83,6 +85,8 @@ class NetworkConfig:
         values = asdict(self)
         if self.group_size == 1:
             del values["group_size"]  # so that runs begun before there was a choice go on
+        if not self.widths:
+            del values["widths"]
         return values
 
     @classmethod

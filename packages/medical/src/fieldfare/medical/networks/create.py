@@ -3,6 +3,8 @@
 
 import torch
 
+from fieldfare.common.slim.widths import resize
+
 from .config import NetworkConfig
 from .resunet_aspp import ResUNetASPP
 from .reversible_unet import ReversibleUNet
@@ -18,13 +20,18 @@ def create_network(config: NetworkConfig, memory: str = "none") -> Network:
             `fieldfare.common.blocks.ReversibleStage`; the weights and results are the same.
 
     Raises:
-        ValueError: unknown mode, or a mode that the architecture does not have.
+        ValueError: unknown mode, a mode that the architecture does not have, or widths that do not
+            go with it.
     """
+    network: Network
     if config.architecture == "reversible_unet":
-        return ReversibleUNet(config, memory)
-    if memory != "none":
+        network = ReversibleUNet(config, memory)
+    elif memory == "none":
+        network = ResUNetASPP(config)
+    else:
         raise ValueError(f"memory={memory!r}: {config.architecture} has no reversible stages")
-    return ResUNetASPP(config)
+    resize(network, config.widths)
+    return network
 
 
 def check_sizes(network: Network) -> None:

@@ -62,17 +62,21 @@ class Validation:
 
     Args:
         cases: of the split val.
+        overlap: voxels that neighbouring tiles share; half a tile when None.
     """
 
-    def __init__(self, cases: Sequence[CachedCase], config: NetworkConfig) -> None:
-        self.cases, self.config = list(cases), config
+    def __init__(
+        self, cases: Sequence[CachedCase], config: NetworkConfig, overlap: int | None = None
+    ) -> None:
+        self.cases, self.config, self.overlap = list(cases), config, overlap
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         scores: dict[str, list[float]] = {name: [] for name in self.config.regions}
         for case in self.cases:
             sample = case.open()
             depth = np.asarray(sample.depth)
-            logits = predict_logits(model, np.asarray(sample.image, np.float32), self.config)
+            image = np.asarray(sample.image, np.float32)
+            logits = predict_logits(model, image, self.config, self.overlap)
             for name, found in zip(self.config.regions, logits >= 0, strict=True):
                 scores[name].append(dice(found, depth > REGIONS.index(name)))
         means = {
@@ -84,13 +88,14 @@ class Validation:
 
 
 def predict_logits(
-    model: nn.Module, image: NDArray[np.float32], config: NetworkConfig
+    model: nn.Module, image: NDArray[np.float32], config: NetworkConfig, overlap: int | None = None
 ) -> NDArray[np.float32]:
     """Logits of a case made ready: tile by tile, or slice by slice for a network of two dimensions.
 
     Args:
         model: in evaluation mode.
         image: (M, X, Y, Z).
+        overlap: voxels that neighbouring tiles share; half a tile when None.
 
     Returns:
         (R, X, Y, Z).
@@ -108,8 +113,10 @@ def predict_logits(
         return np.moveaxis(np.concatenate(parts), 0, -1)
     longest = max(config.patch, default=VALIDATION_TILE)
     tile = [min(length, longest) for length in image.shape[1:]]
-    overlap = [side // 2 if config.patch else side // 4 for side in tile]
-    return sliding(predict, image, tile=tile, overlap=overlap, channels=len(config.regions))
+    shared = [side // 2 if config.patch else side // 4 for side in tile]
+    if overlap is not None:
+        shared = [min(overlap, side - 1) for side in tile]
+    return sliding(predict, image, tile=tile, overlap=shared, channels=len(config.regions))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
