@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
+import time
 
 import pytest
 
 from fieldfare.common.budget.choose import Limits, choose, format_bytes, format_macs
+from fieldfare.common.budget.deadline import OutOfTime, deadline
 from fieldfare.common.budget.variants import Variant
 from fieldfare.common.errors import InputError
 
@@ -71,7 +73,7 @@ def test_time_that_is_spent_ends_the_search() -> None:
         measured.append(variant.name)
         return 0.1
 
-    with pytest.raises(InputError, match="--within"):
+    with pytest.raises(InputError, match=r"--within 5 s: .* here is about 6\.68s"):
         choose(
             VARIANTS,
             Limits(seconds=5.0),
@@ -79,7 +81,46 @@ def test_time_that_is_spent_ends_the_search() -> None:
             seconds_of=seconds,
             spent=lambda: 4.0 + 2 * len(measured),
         )
-    assert measured == ["large", "small"]  # the latter for the message
+    assert measured == ["large"]
+
+
+@pytest.mark.parametrize(
+    ("quick", "said"),
+    [
+        ("large", r"nothing fits; the smallest that does here is about [\d.]+s"),
+        ("none", "on trial takes longer than that alone"),
+    ],
+)
+def test_a_trial_is_broken_off_when_the_limit_is_over(quick: str, said: str) -> None:
+    measured: list[str] = []
+    began = time.monotonic()
+
+    def seconds(variant: Variant) -> float:
+        measured.append(variant.name)
+        if variant.name != quick:
+            time.sleep(60)
+        return 9.0
+
+    with pytest.raises(InputError, match=said):
+        choose(
+            VARIANTS,
+            Limits(seconds=0.5),
+            memory_of=lambda _: 1,
+            seconds_of=seconds,
+            spent=lambda: time.monotonic() - began,
+        )
+    assert time.monotonic() - began < 30
+    assert len(measured) == (1 if quick == "none" else 2)
+
+
+def test_a_deadline_ends_with_its_block() -> None:
+    with deadline(0.05):
+        pass
+    time.sleep(0.1)
+    with pytest.raises(OutOfTime), deadline(0):
+        raise AssertionError
+    with pytest.raises(OutOfTime), deadline(0.01):
+        time.sleep(30)
 
 
 def test_of_equal_quality_the_cheaper_one() -> None:

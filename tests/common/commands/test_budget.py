@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +153,22 @@ def test_the_process_knows_its_age_and_its_memory() -> None:
     assert process.running_seconds() >= age
     if process.STATUS.exists():
         assert 1.02 * process.peak_bytes() >= process.held_bytes() > 2**20  # counted in lots
+
+
+def test_a_file_of_variants_is_a_model_of_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Variants("counting", "sheep", "share", "here", FOUND.variants[:2])
+    path = tmp_path / "counting.variants.json"
+    own.write(path)
+    options, found = planned(Options(model=str(path), within=3 * HOUR))
+    assert found.variant.name == "half"
+    assert (options.model, options.depth) == (str(tmp_path / "herd"), 2)
+    assert planned(Options(model=str(path), variant="whole"))[0].depth == 4
+    with pytest.raises(InputError, match="holds several models"):
+        plan(Options(model=str(path)))
+    with pytest.raises(InputError, match="no such file"):
+        plan(Options(model="nowhere.variants.json", within=HOUR))
+    Variants("herding", "sheep", "share", "here", ()).write(path)
+    with pytest.raises(InputError, match="variants of herding, not of counting"):
+        plan(Options(model=str(path), within=HOUR))

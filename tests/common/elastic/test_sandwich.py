@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from fieldfare.common.elastic.mobilenet import Layout, Stage, elastic_classifier, space
-from fieldfare.common.elastic.sandwich import SandwichLoss
+from fieldfare.common.elastic.sandwich import SandwichLoss, SandwichTask
 from fieldfare.common.elastic.shrink import soft_cross_entropy
 
 LAYOUT = Layout(1, 1, 0.5, (Stage(16, 1, "relu"),), norm="group")
@@ -56,3 +56,22 @@ def test_what_the_largest_says_is_not_pulled_towards_the_others() -> None:
 def test_a_sandwich_has_two_slices() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         SandwichLoss(task, draws=1)
+    with pytest.raises(ValueError, match="at least 2"):
+        SandwichTask(lambda network, batch: batch, draws=1)
+
+
+def test_without_labels_every_network_is_trained_on_the_task() -> None:
+    genes = space(1, depths=(1, 2), kernels=(3, 5), expansions=(3, 4))
+    torch.manual_seed(0)
+    net = elastic_classifier(genes, LAYOUT, 3).eval()
+    batch = torch.randn(4, 1, 12)
+    chosen = []
+
+    def loss(network: torch.nn.Module, given: torch.Tensor) -> torch.Tensor:
+        chosen.append(net.choice)
+        return network(given).square().mean()
+
+    found = SandwichTask(loss, draws=3)(net, batch)
+    assert chosen[:2] == [genes.largest(), genes.smallest()]
+    wanted = [net.extract(choice)(batch).square().mean() for choice in chosen]
+    torch.testing.assert_close(found, torch.stack(wanted).sum())

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fieldfare.common.blocks import DepthwiseConv
 from fieldfare.common.slim.moments import match_moments
 from fieldfare.common.slim.narrow import Narrowing, groups_of, second_moments
 from fieldfare.common.slim.widths import changed_widths, resize
@@ -153,3 +154,71 @@ def test_a_narrowed_network_is_built_again_from_its_widths() -> None:
 def test_impossible_widths_are_refused(widths: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         resize(Small(2), widths)
+
+
+class Grouped(nn.Module):
+    """A widened block under a group norm of pairs of channels."""
+
+    def __init__(self, ndim: int, middle: int = 16) -> None:
+        super().__init__()
+        conv = CONV[ndim]
+        self.stem = conv(3, 8, 3, padding=1)
+        self.widen = conv(8, middle, 1, bias=False)
+        self.norm = nn.GroupNorm(middle // 2, middle)
+        self.depthwise = DepthwiseConv(middle, ndim=ndim)
+        self.narrow = conv(middle, 8, 1)
+        self.head = conv(8, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.head(x + self.narrow(self.depthwise(self.norm(self.widen(x)).relu())))
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_groups_that_say_the_same_go_without_a_trace(ndim: int) -> None:
+    torch.manual_seed(0)
+    net, x = Grouped(ndim).eval(), images(ndim)
+    with torch.no_grad():
+        for layer in (net.widen, net.norm, net.depthwise):
+            for tensor in layer.parameters():
+                tensor[8:] = tensor[:8]
+    groups = groups_of(net, x[:1])
+    assert [group.makers for group in groups] == [("widen", "norm", "depthwise")]
+    assert groups[0].together == 2
+    small = Narrowing(net, groups, second_moments(net, groups, x.split(2))).to(0.5)
+    assert (small.norm.num_groups, small.norm.num_channels) == (4, 8)
+    assert small.narrow.in_channels == len(small.depthwise.weight) == 8
+    with torch.no_grad():
+        error = (small(x) - net(x)).square().mean() / net(x).var()
+    assert error < 1e-4
+    widths = changed_widths(small, net)
+    again = Grouped(ndim).eval()
+    resize(again, widths)
+    again.load_state_dict(small.state_dict())
+    assert torch.equal(again(x), small(x))
+    with pytest.raises(ValueError, match="norm has groups of 2"):
+        resize(Grouped(ndim), {"norm": [7, 7]})
+
+
+def test_the_group_goes_that_the_others_can_best_make_up_for() -> None:
+    torch.manual_seed(0)
+    net, x = Grouped(2).eval(), images(2, 16)
+    groups = groups_of(net, x[:1])
+    moments = second_moments(net, groups, [x])
+    narrowing = Narrowing(net, groups, moments)
+    small = narrowing.to(7 / 8)
+    kept = narrowing.kept()["widen"]
+    gram, weight = moments["narrow"], net.narrow.weight.detach().flatten(1).double()
+    lost = []
+    for first in range(0, 16, 2):
+        rest = [channel for channel in range(16) if channel // 2 != first // 2]
+        own = torch.linalg.solve(gram[rest][:, rest], (weight @ gram)[:, rest].T).T
+        change = weight.clone()
+        change[:, rest] -= own
+        lost.append(float((change @ gram * change).sum()))
+    gone = min(range(8), key=lost.__getitem__)
+    assert kept.tolist() == [channel for channel in range(16) if channel // 2 != gone]
+    rest = kept.tolist()
+    best = torch.linalg.solve(gram[rest][:, rest], (weight @ gram)[:, rest].T).T
+    found = small.narrow.weight.flatten(1).double()
+    torch.testing.assert_close(found, best, rtol=1e-2, atol=1e-3)

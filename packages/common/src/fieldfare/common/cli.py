@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from . import console
+from .commands.elastic_options import ElasticOptions
 from .commands.front_options import FrontOptions
 from .commands.latency_options import LatencyOptions
 from .commands.search_options import SearchOptions
@@ -48,6 +49,22 @@ def search(task: str | None, data: tuple[Path, ...], options: SearchOptions) -> 
     from .commands import search as work
 
     work.search(task, data, options)
+
+
+@main.command()
+@click.argument("task", required=False)
+@click.argument("data", nargs=-1, type=console.FILE)
+@console.options(ElasticOptions)
+def elastic(task: str | None, data: tuple[Path, ...], options: ElasticOptions) -> None:
+    """Train networks of many sizes at once, on shared weights; without TASK, list the tasks.
+
+    The folder receives a model file of every size with its card, and TASK.variants.json, which
+    `infer --model` takes together with --within, --budget or --variant. Run the same command again
+    to go on after a stop.
+    """
+    from .commands import elastic as work
+
+    work.elastic(task, data, options)
 
 
 @main.command()

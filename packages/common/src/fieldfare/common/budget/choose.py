@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..progress import format_seconds
+from .deadline import OutOfTime, deadline
 from .variants import Variant
 
 MARGIN = 0.9
@@ -68,7 +69,8 @@ def choose(
 
     Of equal quality the one of fewer operations is taken, then that of the first name. Variants are
     measured from the best on, and no further than to the first that fits. What is not fast enough
-    even where all of the time is the network's is left out unmeasured.
+    even where all of the time is the network's is left out unmeasured, and when the limit is over,
+    measuring is broken off: nothing can fit then.
 
     Args:
         memory_of: bytes at the peak of the whole process; must itself take little.
@@ -79,7 +81,7 @@ def choose(
 
     Raises:
         InputError: none fits; the message names the smallest value of the limit that no variant
-            keeps.
+            keeps: of time about that, where measuring was broken off.
     """
     if not variants:
         raise InputError("there is no variant to choose from")
@@ -89,26 +91,71 @@ def choose(
         left = [variant for variant in left if variant.macs <= limits.macs]
         if not left:
             raise _nothing("--budget", format_macs(limits.macs), format_macs(least))
-    memory = {variant.name: memory_of(variant) for variant in left}
-    if limits.memory is not None:
-        left = [item for item in left if memory[item.name] <= margin * limits.memory]
-        if not left:
-            needed = f"{math.ceil(min(memory.values()) / margin / 2**20)}MiB"
-            raise _nothing("--max-memory", format_bytes(limits.memory), needed)
-    most = math.inf if limits.seconds is None else margin * limits.seconds
-    quickest = min(left, key=lambda item: item.seconds)
-    fastest, scale = math.inf, 0.0  # scale: of seconds here to those elsewhere
-    for variant in left:
-        hopeless = scale and spent() + scale * variant.seconds > most
-        if hopeless and variant is not quickest:  # whose time is the smallest to be asked for
-            continue
-        rest = seconds_of(variant)
-        total = spent() + rest
-        if total <= most:
-            return Chosen(variant, Expected(total, memory[variant.name]))
-        fastest, scale = min(fastest, total), rest / variant.seconds
-    needed = f"{math.ceil(100 * fastest / margin) / 100:g}s"
-    raise _nothing("--within", format_seconds(limits.seconds or 0), needed)
+    trial = _Trial(left, limits, memory_of, seconds_of, spent, margin)
+    try:
+        with deadline(None if limits.seconds is None else limits.seconds - spent()):
+            return trial.run()
+    except OutOfTime:
+        raise trial.refusal() from None
+
+
+class _Trial:
+    """Measures variants from the best on, see `choose`; knows at any time what it has seen."""
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        limits: Limits,
+        memory_of: Callable[[Variant], int],
+        seconds_of: Callable[[Variant], float],
+        spent: Callable[[], float],
+        margin: float,
+    ) -> None:
+        self._variants, self._limits, self._margin = variants, limits, margin
+        self._memory_of, self._seconds_of, self._spent = memory_of, seconds_of, spent
+        self._quickest = min(variants, key=lambda item: item.seconds)
+        self._fastest: float | None = None
+        self._scale = 0.0
+        """Seconds here for each elsewhere."""
+
+    def run(self) -> Chosen:
+        """The first that fits; raises InputError."""
+        left, limits = self._variants, self._limits
+        memory = {variant.name: self._memory_of(variant) for variant in left}
+        if limits.memory is not None:
+            left = [item for item in left if memory[item.name] <= self._margin * limits.memory]
+            if not left:
+                needed = f"{math.ceil(min(memory.values()) / self._margin / 2**20)}MiB"
+                raise _nothing("--max-memory", format_bytes(limits.memory), needed)
+        most = math.inf if limits.seconds is None else self._margin * limits.seconds
+        self._quickest = min(left, key=lambda item: item.seconds)
+        for variant in left:
+            if self._scale and self._spent() > most:
+                break
+            hopeless = self._scale and self._spent() + self._scale * variant.seconds > most
+            if hopeless and variant is not self._quickest:  # whose time is to be asked for
+                continue
+            rest = self._seconds_of(variant)
+            total = self._spent() + rest
+            if total <= most:
+                return Chosen(variant, Expected(total, memory[variant.name]))
+            self._scale = rest / variant.seconds
+            if variant is self._quickest:
+                self._fastest = total
+        raise self.refusal()
+
+    def refusal(self) -> InputError:
+        """That no variant keeps the time."""
+        option, limit = "--within", format_seconds(self._limits.seconds or 0)
+        about, total = "", self._fastest
+        if total is None and self._scale:
+            about, total = "about ", self._spent() + self._scale * self._quickest.seconds
+        if total is None:
+            return InputError(
+                f"{option} {limit}: nothing fits; what is done on trial takes longer than that "
+                "alone; allow more, or name a --variant, which does without"
+            )
+        return _nothing(option, limit, f"{about}{math.ceil(100 * total / self._margin) / 100:g}s")
 
 
 def _nothing(option: str, limit: str, least: str) -> InputError:

@@ -5,12 +5,13 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .. import console
 from ..budget.choose import Expected, Limits, choose, format_bytes
 from ..budget.process import held_bytes, peak_bytes, running_seconds
-from ..budget.variants import Variant, Variants, variants_of
+from ..budget.variants import SUFFIX, Variant, Variants, read_variants, variants_of
 from ..console.shared import BudgetOptions, ManyOptions
 from ..errors import InputError
 from ..progress import format_seconds
@@ -103,10 +104,20 @@ def within(
     Raises:
         InputError: nothing fits, or there is no such variant, or limits beside a named variant.
     """
+    own = _own_variants(options)
     if not asked(options):
+        if own is not None:
+            raise InputError(
+                f"--model {own}: holds several models; say which by --variant NAME, or by "
+                "--within, --max-memory or --budget"
+            )
         return options, None
     starting = running_seconds() if workers else 0.0
-    limits, found = limits_of(options), variants_of(task)
+    limits = limits_of(options)
+    if own is None:
+        found = variants_of(task)
+    else:
+        found, options = _variants_in(own, task), _without_model(options)
     if options.variant is not None:
         if limits:
             raise InputError("--variant: takes no --within, --max-memory or --budget beside it")
@@ -138,6 +149,37 @@ def within(
     set_threads()
     planned = Plan(limits, chosen.variant, found.metric, chosen.expected)
     return settled(options, chosen.variant), planned
+
+
+def _own_variants(options: BudgetOptions) -> Path | None:
+    """The file of variants that `--model` names, as `fieldfare elastic` writes it."""
+    given = getattr(options, "model", None)
+    return Path(given) if isinstance(given, str) and given.endswith(SUFFIX) else None
+
+
+def _variants_in(path: Path, task: str) -> Variants:
+    """Of a user's file; models that it names lie beside it.
+
+    Raises:
+        InputError: no such file, or one of another task.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    found = read_variants(path)
+    if found.task != task:
+        raise InputError(f"{path}: holds variants of {found.task}, not of {task}")
+
+    def placed(variant: Variant) -> Variant:
+        model = str(path.parent / str(variant.settings["model"]))
+        return dataclasses.replace(variant, settings={**variant.settings, "model": model})
+
+    return dataclasses.replace(found, variants=tuple(map(placed, found.variants)))
+
+
+def _without_model(options: Options) -> Options:
+    default = next(field.default for field in dataclasses.fields(options) if field.name == "model")
+    changed: dict[str, Any] = {"model": default}
+    return dataclasses.replace(options, **changed)
 
 
 def _of_each(

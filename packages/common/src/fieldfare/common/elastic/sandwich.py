@@ -57,3 +57,38 @@ class SandwichLoss:
             network.set(choice)
             losses.append(self.agree(network(given), taught.detach()))
         return torch.stack(losses).sum()
+
+
+@dataclass
+class SandwichTask:
+    """The same where every network is trained on the task itself; for `training.fit`.
+
+    For tasks without labels, whose loss says what is best without another network's answers.
+
+    Attributes:
+        loss: (network, batch) -> scalar; of the network as it is set.
+        draws: networks a step, the largest and the smallest among them; at least 2.
+
+    Raises:
+        ValueError: fewer than two draws.
+    """
+
+    loss: Callable[[Any, Any], Tensor]
+    draws: int = 4
+
+    def __post_init__(self) -> None:
+        if self.draws < 2:
+            raise ValueError(
+                f"draws {self.draws}: must be at least 2, the largest and the smallest"
+            )
+
+    def __call__(self, network: Any, batch: Any) -> Tensor:
+        """The networks' losses, summed, not averaged."""
+        space = network.choices()
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        drawn = (space.sample(rng) for _ in range(self.draws - 2))
+        losses = []
+        for choice in (space.largest(), space.smallest(), *drawn):
+            network.set(choice)
+            losses.append(self.loss(network, batch))
+        return torch.stack(losses).sum()

@@ -9,11 +9,16 @@ inputs, dropping input j costs |W_j|^2 / [G^-1]_jj, and W loses W_j [G^-1]_j / [
 over all inputs of a convolution's output, here over channels, alike for all its taps. What depends
 on what is found by torch-pruning (extra `slim`).
 
-Norms behind changed layers see other activations than before: see `moments.match_moments`.
+Channels that a group norm norms together go together, by the same equations for several inputs:
+dropping the inputs S costs the trace of W_S [G^-1]_SS^-1 W_S^T, and W loses W_S [G^-1]_SS^-1
+[G^-1]_S. What is left then is normed as before.
+
+Batch norms behind changed layers see other activations than before: see `moments.match_moments`.
 """
 
 import copy
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..blocks import DepthwiseConv, convolution
 from ..errors import InputError
-from .widths import BATCH_NORMS, is_dense, is_depthwise, narrow_layer, width_of
+from .widths import NORMS, is_dense, is_depthwise, narrow_layer, together, width_of
 
 Forward = Callable[[nn.Module, Tensor], Any]
 """How the network is called, all outputs that matter among the results."""
@@ -39,10 +45,12 @@ class Group:
     Attributes:
         makers: names of the layer that makes them, and of norms and depthwise convolutions behind.
         readers: name of a layer -> (C,) int64, which of its inputs they are.
+        together: so many neighbours go at a time.
     """
 
     makers: tuple[str, ...]
     readers: dict[str, Tensor]
+    together: int = 1
 
 
 def call(model: nn.Module, x: Tensor) -> Any:
@@ -71,7 +79,7 @@ def groups_of(model: nn.Module, example: Tensor, forward: Forward = call) -> lis
     require_library()
     import torch_pruning
 
-    own = copy.deepcopy(model).eval().requires_grad_(True)  # it follows gradients
+    own = _traceable(copy.deepcopy(model)).eval().requires_grad_(True)  # it follows gradients
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parameters outside layers, which stay as they are
         graph = torch_pruning.DependencyGraph().build_dependency(own, example, forward_fn=forward)
@@ -88,8 +96,21 @@ def groups_of(model: nn.Module, example: Tensor, forward: Forward = call) -> lis
     return found
 
 
+def _traceable(model: nn.Module) -> nn.Module:
+    """With torch's layers in place of `DepthwiseConv`, which torch-pruning does not know."""
+    for layer in list(model.modules()):
+        for name, child in layer.named_children():
+            if isinstance(child, DepthwiseConv):
+                count, side = len(child.weight), child.weight.shape[-1]
+                plain = convolution(
+                    child.ndim, count, count, side, padding=side // 2, groups=count, bias=False
+                )
+                setattr(layer, name, plain)
+    return model
+
+
 def _group(maker: nn.Module, traced: Any, names: dict[nn.Module, str]) -> Group | None:
-    makers, readers = [names[maker]], {}
+    makers, readers, sizes = [names[maker]], {}, [1]
     count = width_of(maker)[1]
     for dependency, indices in traced:
         layer = dependency.target.module
@@ -100,12 +121,13 @@ def _group(maker: nn.Module, traced: Any, names: dict[nn.Module, str]) -> Group 
             continue
         if reads and is_dense(layer) and len(indices) == count and names[layer] not in readers:
             readers[names[layer]] = torch.tensor(indices)
-        elif isinstance(layer, BATCH_NORMS) or is_depthwise(layer):
+        elif isinstance(layer, NORMS) or is_depthwise(layer):
             if names[layer] not in makers:
                 makers.append(names[layer])
+                sizes.append(together(layer))
         else:
             return None
-    return Group(tuple(makers), readers) if readers else None
+    return Group(tuple(makers), readers, math.lcm(*sizes)) if readers else None
 
 
 @torch.no_grad()
@@ -154,7 +176,8 @@ class Narrowing:
         model: in evaluation mode; unchanged.
         groups: of `groups_of`.
         moments: of `second_moments`.
-        multiple: what is left of a group is a multiple of this, and at least one.
+        multiple: what is left of a group is a multiple of this, and at least one; of channels that
+            go together, of their number.
     """
 
     def __init__(
@@ -191,7 +214,9 @@ class Narrowing:
         layers = dict(own.named_modules())
         inputs: dict[str, Tensor] = {}
         for left in self._left:
-            count = max(1, round(left.channels * share / self._multiple)) * self._multiple
+            size = left.group.together
+            multiple = self._multiple if size == 1 else size
+            count = max(1, round(left.channels * share / multiple)) * multiple
             left.drop_to(min(left.channels, count))
             if bool(left.alive.all()):
                 continue
@@ -233,20 +258,27 @@ class _Channels:
             )
 
     def drop_to(self, keep: int) -> None:
-        """Drop channels one by one until so many are left."""
-        for _ in range(int(self.alive.sum()) - keep):
-            costs = torch.zeros(self.channels, dtype=torch.float64)
+        """Drop what goes together, one after the other, until so many channels are left."""
+        size = self.group.together
+        while int(self.alive.sum()) > keep:
+            costs = torch.zeros(self.channels // size, dtype=torch.float64)
             for weight, inverse in zip(self._weights, self._inverses, strict=True):
-                costs += weight.square().sum(dim=0) / inverse.diagonal()
-            worst = int(costs.masked_fill(~self.alive, torch.inf).argmin())
-            self.alive[worst] = False
+                pieces = weight.unfold(1, size, size).permute(1, 2, 0)  # (pieces, size, outputs)
+                own = inverse.unflatten(0, (-1, size)).unflatten(2, (-1, size))
+                blocks = own.diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # (pieces, size, size)
+                solved = pieces / blocks if size == 1 else torch.linalg.solve(blocks, pieces)
+                costs += (pieces * solved).sum(dim=(1, 2))
+            gone = ~self.alive.view(-1, size)[:, 0]
+            worst = int(costs.masked_fill(gone, torch.inf).argmin())
+            place = torch.arange(worst * size, (worst + 1) * size)
+            self.alive[place] = False
             for weight, inverse in zip(self._weights, self._inverses, strict=True):
-                pivot = inverse[worst] / inverse[worst, worst]
-                weight -= torch.outer(weight[:, worst], pivot)
-                inverse -= torch.outer(inverse[:, worst].clone(), pivot)
-                weight[:, worst] = 0
-                inverse[worst] = inverse[:, worst] = 0
-                inverse[worst, worst] = 1
+                pivot = torch.linalg.solve(inverse[place][:, place], inverse[place])
+                weight -= weight[:, place] @ pivot
+                inverse -= inverse[:, place] @ pivot
+                weight[:, place] = 0
+                inverse[place] = inverse[:, place] = 0
+                inverse[place, place] = 1
 
     def weights(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Name of a reader, its inputs that they are, and the weights on them, zero where gone."""

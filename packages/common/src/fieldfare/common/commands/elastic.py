@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fieldfare elastic: one training, networks of many sizes."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import console
+from ..budget import latency
+from ..budget.choose import format_macs
+from ..budget.front import dominated
+from ..budget.variants import SUFFIX, Variant, Variants
+from ..elastic.genes import Choice, Space
+from ..elastic.network import ElasticNet
+from ..elastic.sandwich import SandwichTask
+from ..errors import InputError
+from ..runtime import resolve_device, set_threads
+from ..search.sizes import ElasticTask, elastic_names, make_elastic
+from ..search.tasks import Given
+from ..training import fit
+from .elastic_options import ElasticOptions
+
+NETWORKS = "networks"
+"""Folder of the networks in that of the run."""
+
+
+def elastic(name: str | None, data: Sequence[Path], options: ElasticOptions) -> None:
+    """Train, or list the tasks, or with `--dry-run` tell the sizes."""
+    if name is None:
+        tasks = elastic_names()
+        text = "\n".join(tasks) or "no installed package has networks of many sizes"
+        console.emit({"tasks": tasks}, as_json=options.as_json, text=text)
+        return
+    if options.output is None and not options.dry_run:
+        raise InputError("-o: name the folder of the training and the networks")
+    set_threads()
+    device = resolve_device(options.device).type
+    paths = tuple(path.absolute() for path in data)
+    task = make_elastic(name, Given(paths, options.steps, options.seed, device, options.output))
+    chosen = sizes_of(task, options.networks, options.seed)
+    network = task.elastic(options.init)
+    if options.dry_run or options.output is None:
+        _plan(task, chosen, options)
+        return
+    settings = dataclasses.replace(
+        task.settings,
+        identity=f"{task.settings.identity} {options.draws} {options.init}",
+    )
+    loss = SandwichTask(task.loss, options.draws)
+    trained = fit(network, task.lessons(), loss, settings, options.output, quiet=options.quiet)
+    found = _kept(task, trained, chosen, options, options.output)
+    path = options.output / f"{task.task}{SUFFIX}"
+    found.write(path)
+    rows = _rows(found)
+    text = f"{console.table(rows)}\n{task.command} --model {path} --variant {rows[-1]['size']}"
+    console.emit({"variants": path, "sizes": rows}, as_json=options.as_json, text=text)
+
+
+def sizes_of(task: ElasticTask, count: int, seed: int) -> list[tuple[Choice, float]]:
+    """So many choices with their costs, the cheapest first: both ends, others drawn between."""
+    space = task.space
+    if space.count() <= count:
+        chosen = set(_every(space))
+    else:
+        rng, chosen = np.random.default_rng(seed), {space.smallest(), space.largest()}
+        while len(chosen) < count:
+            chosen.add(space.sample(rng))
+    return sorted(((one, task.macs(one)) for one in chosen), key=lambda pair: (pair[1], str(pair)))
+
+
+def _every(space: Space) -> list[Choice]:
+    """All choices of a small space."""
+    values = itertools.product(*space.genes.values())
+    return [space.canonical(dict(zip(space.genes, row, strict=True))) for row in values]
+
+
+def title(choice: Choice) -> str:
+    """Of a size, for files and `--variant`: layers4-width6."""
+    return "-".join(f"{gene}{value}" for gene, value in choice.items())
+
+
+def _kept(
+    task: ElasticTask,
+    network: ElasticNet,
+    chosen: Sequence[tuple[Choice, float]],
+    options: ElasticOptions,
+    folder: Path,
+) -> Variants:
+    """Extract, measure and write every size."""
+    network.eval()
+    (folder / NETWORKS).mkdir(exist_ok=True)
+    if (load := latency.overload()) is not None:
+        console.say(f"{load}; trust the operations more than the times", quiet=options.quiet)
+    units = {title(choice): task.runner(choice) for choice, _ in chosen}
+    seconds = latency.measure(units, repeats=options.repeats)
+    rows = []
+    for choice, macs in chosen:
+        target = folder / NETWORKS / f"{title(choice)}.safetensors"
+        quality = task.keep_size(network.extract(choice), choice, target)
+        settings = task.options(f"{NETWORKS}/{target.name}")
+        size = target.stat().st_size
+        rows.append(
+            Variant(
+                title(choice),
+                settings,
+                round(quality, 4),
+                round(macs),
+                size,
+                seconds[title(choice)],
+            )
+        )
+        console.say(f"{title(choice)}: {quality:.4f}, {format_macs(macs)}", quiet=options.quiet)
+    return Variants(task.task, task.unit, task.metric, latency.machine(), tuple(rows))
+
+
+def _rows(found: Variants) -> list[dict[str, Any]]:
+    return [
+        {
+            "size": one.name,
+            "quality": one.quality,
+            "operations": format_macs(one.macs),
+            "ms": round(1000 * one.seconds, 3),
+            "beaten": "yes" if out else "",
+        }
+        for one, out in zip(found.variants, dominated(found.variants), strict=True)
+    ]
+
+
+def _plan(
+    task: ElasticTask, chosen: Sequence[tuple[Choice, float]], options: ElasticOptions
+) -> None:
+    plan = {
+        "sizes": task.space.count(),
+        "written": [title(choice) for choice, _ in chosen],
+        "unit": task.unit,
+        "smallest": chosen[0][1],
+        "largest": chosen[-1][1],
+        "steps": task.settings.steps,
+    }
+    text = (
+        f"{task.space.count()} sizes, {format_macs(chosen[0][1])} to {format_macs(chosen[-1][1])} "
+        f"({task.unit}); {task.settings.steps} steps of {options.draws} of them; "
+        f"{len(chosen)} written"
+    )
+    console.emit(plan, as_json=options.as_json, text=text)
