@@ -17,10 +17,12 @@ from sample_rasters import smooth, write_raster
 
 from fieldfare.common.budget.front import dominated
 from fieldfare.common.budget.variants import Variants, variants_of
+from fieldfare.common.errors import InputError
 from fieldfare.remote_sensing.dehazing import cli as dehazing
 from fieldfare.remote_sensing.dehazing.inference import units as dehazing_units
 from fieldfare.remote_sensing.detection import cli as detection
 from fieldfare.remote_sensing.detection.inference import units as detection_units
+from fieldfare.remote_sensing.detection.inference.run import InferSettings
 from fieldfare.remote_sensing.super_resolution import cli as super_resolution
 from fieldfare.remote_sensing.super_resolution.inference import units as super_resolution_units
 
@@ -48,7 +50,7 @@ COMMANDS = {
         super_resolution.main, "super-resolution", "o.tif", super_resolution_units.unit, 4
     ),
     "rs-dehaze": Command(dehazing.main, "dehazing", "o.tif", dehazing_units.unit, 3),
-    "rs-detect": Command(detection.main, "object-detection", "o.json", detection_units.unit, 1),
+    "rs-detect": Command(detection.main, "object-detection", "o.json", detection_units.unit, 6),
 }
 
 
@@ -122,3 +124,14 @@ def test_an_output_that_exists_is_refused_before_anything_is_measured(
 def test_a_unit_runs(command: Command) -> None:
     cheapest = min(command.found.variants, key=lambda item: item.seconds)
     assert command.unit(cheapest.settings)() is not None
+
+
+def test_coarser_pixels_are_fewer(raster: Path, tmp_path: Path) -> None:
+    widths = []
+    for name, more in {"a": (), "b": ("--pixel-size", "0.6")}.items():
+        done = COMMANDS["rs-detect"].infer(raster, "-o", tmp_path / f"{name}.json", "--json", *more)
+        assert done.exit_code == 0, done.output
+        widths.append(json.loads(done.stdout)["width"])
+    assert widths[1] == pytest.approx(widths[0] / 2, abs=1)
+    with pytest.raises(InputError, match="--pixel-size"):
+        InferSettings(model="leyolo_nano_trees", pixel_size=0.0)

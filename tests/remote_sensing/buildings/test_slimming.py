@@ -14,6 +14,7 @@ from sample_scenes import row, street_grid, write_table, write_town
 
 from fieldfare.common.cli import main
 from fieldfare.common.slim import steps
+from fieldfare.common.slim.narrow import Group
 from fieldfare.common.weights import ModelCard, save_model_file
 from fieldfare.remote_sensing.buildings.cli import main as buildings
 from fieldfare.remote_sensing.buildings.commands import slimming
@@ -21,6 +22,7 @@ from fieldfare.remote_sensing.buildings.networks.building_network import (
     BuildingNetwork,
     NetworkConfig,
 )
+from fieldfare.remote_sensing.buildings.networks.export import export_onnx
 from fieldfare.remote_sensing.buildings.networks.fast import FastBuildingNetwork
 from fieldfare.remote_sensing.buildings.networks.models import TASK, load_model
 
@@ -108,6 +110,27 @@ def test_a_narrowed_network_keeps_its_depths_and_its_fast_form(architecture: str
         for depth, logits in enumerate(wanted[:-1], start=1):
             assert torch.equal(again.cut(depth)(images), logits)
     assert own.config == dataclasses.replace(network.config, widths=own.config.widths)
+
+
+@pytest.mark.slow  # torch's export takes ten seconds
+def test_a_narrowed_network_is_exported(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = untrained("lraspp")
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def early(group: Group) -> bool:
+        return slimming.in_encoder(group) and any(".blocks.1." in name for name in group.makers)
+
+    step = steps.Channels("", [images], images[:1], wanted=early)
+    draft = [draft for _, draft in step.candidates(steps.Draft(network))][-1]
+    own, target = slimming._own(draft), tmp_path / "small.onnx"
+    assert own.config.widths
+    assert 0 <= export_onnx(own, target, tile=64) < 1e-4
+    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["logits"], {"image": images.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, own(images).numpy(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["unetplusplus", "lraspp"])

@@ -40,6 +40,11 @@ class SceneOptions(TileOptions, shared.PrecisionOptions):
         type=console.POSITIVE,
         help="Metres per pixel of scenes without CRS. [default: the model's]",
     )
+    pixel_size: float | None = console.option(
+        type=console.POSITIVE,
+        help="Metres per pixel at which the model looks; coarser is quicker and finds fewer. "
+        "[default: the model's]",
+    )
     value_range: str | None = rasters.range_option(
         "LOW:HIGH",
         "Values seen as 0 and 1. [default: 0:255 for uint8, else percentiles of the scene]",

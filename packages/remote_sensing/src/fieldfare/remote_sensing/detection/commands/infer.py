@@ -87,6 +87,7 @@ def settings_of(
         value_range=options.value_range,
         window=window,
         gsd=options.gsd,
+        pixel_size=options.pixel_size,
         tile=options.tile,
         overlap=options.overlap,
         points=points,

@@ -4,7 +4,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class InferSettings:
         value_range: `LOW:HIGH`; chosen by sample type when None, see `ground.value_range`.
         window: (row, column, height, width) of the scene, in its own pixels.
         gsd: metres per pixel of a scene without CRS; that of the model when None.
+        pixel_size: metres per pixel at which the model looks; its own when None.
         tile, overlap: in pixels of the model, see `Tiling`.
         points: middles are written instead of boxes.
         batch: tiles predicted together; chosen by device when None.
@@ -60,6 +61,7 @@ class InferSettings:
     value_range: str | None = None
     window: tuple[int, int, int, int] | None = None
     gsd: float | None = None
+    pixel_size: float | None = None
     tile: int = 576
     overlap: int = 64
     points: bool = False
@@ -72,13 +74,18 @@ class InferSettings:
         Tiling(self.tile, self.overlap, (0, 1), (0, 1), (1, 1))
         if self.gsd is not None and not 0 < self.gsd < math.inf:
             raise InputError(f"--gsd {self.gsd}: must be above 0, metres per pixel")
+        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
+            raise InputError(f"--pixel-size {self.pixel_size}: must be above 0, metres per pixel")
         for name, value in (("--threshold", self.threshold), ("--nms", self.nms)):
             if value is not None and not 0 < value < 1:
                 raise InputError(f"{name} {value}: must lie between 0 and 1")
 
     def predictor(self) -> Predictor:
         """The model, loaded."""
-        return load_predictor(self.model, device=self.device, precision=self.precision)
+        found = load_predictor(self.model, device=self.device, precision=self.precision)
+        if self.pixel_size is not None:
+            found.config = replace(found.config, gsd=self.pixel_size)
+        return found
 
 
 @dataclass(frozen=True)
