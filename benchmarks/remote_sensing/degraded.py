@@ -76,7 +76,9 @@ def main() -> None:
     runs: dict[str, restore.Restorer] = {"bicubic": restore.BicubicRestorer()}
     for model in options.model or ["ediffsr_small_x4"]:
         for steps in options.steps or [1, 2]:
-            name = f"{Path(model).parent.name or model} {steps}"
+            name = f"{'/'.join(Path(model).parts[-2:])} {steps}"
+            if name in runs:
+                parser.error(f"two models would be called {name}")
             runs[name] = restore.load_restorer(model, steps=steps, precision="fp32")
     print(f"{len(tiles)} tiles")
     if options.native:
