@@ -11,7 +11,7 @@ from torch import nn
 
 from fieldfare.common.errors import InputError
 from fieldfare.remote_sensing.buildings.networks.building_network import NetworkConfig
-from fieldfare.remote_sensing.buildings.training.few import around_roofs
+from fieldfare.remote_sensing.buildings.training.few import KEPT, around_roofs, stay_near
 
 HOUSES = [(100, 100, 40, 40), (100, 150, 40, 40), (60, 100, 20, 40), (160, 60, 30, 60)]
 GIVEN = HOUSES[:1]
@@ -118,3 +118,16 @@ def test_a_scene_without_a_labelled_roof_is_refused(tmp_path):
     (scene,) = scenes_of(tmp_path, row(town, "train"))
     with pytest.raises(InputError, match="no roof is labelled"):
         around_roofs(scene, Sees([], [], (256, 256)), side=100)
+
+
+def test_a_part_of_what_training_changed_is_kept():
+    start, trained = (nn.BatchNorm2d(3) for _ in range(2))
+    with torch.no_grad():
+        trained.weight.copy_(torch.tensor([1.0, 3.0, -1.0]))
+        trained.running_mean.fill_(4.0)
+        trained.num_batches_tracked.fill_(7)
+    stay_near(trained, start)
+    assert trained.weight.tolist() == pytest.approx([1, 1 + 2 * KEPT, 1 - 2 * KEPT])
+    assert trained.running_mean.tolist() == pytest.approx([4 * KEPT] * 3)
+    assert trained.num_batches_tracked == 7
+    assert start.weight.tolist() == [1, 1, 1]

@@ -30,7 +30,7 @@ from ..networks.models import TASK, describe, load_model
 from ..options import DEFAULT_MODEL, AdaptOptions, TrainOptions, TrainPlan
 from ..training import adaptation
 from ..training import run as training
-from ..training.few import around_roofs
+from ..training.few import around_roofs, stay_near
 from ..training.knowledge import learn_parts
 
 DEFAULTS = {"table": (2000, 1e-3), "scene": (200, 3e-4), "noisy": (2000, 1e-3)}
@@ -64,6 +64,8 @@ def train(inputs: Sequence[Path], options: TrainOptions) -> None:
     network = _train(config, start, scenes, settings, data, plan)
     if not is_first_process():
         return
+    if len(inputs) == 2 and start is not None:
+        stay_near(network, start)
     how = f"trained by rs-buildings train, loss {data.loss}"
     quiet = options.quiet
     target = _save(network, inputs[0], scenes, settings, options.output, how, quiet=quiet)

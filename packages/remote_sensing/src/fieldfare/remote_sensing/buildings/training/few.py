@@ -6,6 +6,8 @@ where the model sees another roof; and, of what lies near, the ground where the 
 there is none: pseudo-labels (Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised
 Learning Method for Deep Neural Networks"). Roofs of which it is sure are left unknown: it draws
 neighbours as one, and would learn to (object F1 0.23 instead of 0.28 on the validation scene).
+
+Few labels lead a good model astray: a quarter of the change is kept (`stay_near`).
 """
 
 import dataclasses
@@ -31,6 +33,10 @@ SURE = 0.15
 RIM_M = 1.5
 """Width of the rim around a labelled roof, metres."""
 
+KEPT = 0.25
+"""Share of what training changes that is kept. On the validation scene object F1 is then 0.29 (all
+of it 0.18, half 0.25, none 0.27), building IoU 0.515 (0.357, 0.510, 0.499)."""
+
 LINE = 2
 """Pixels next to a labelled roof that are background whatever the model sees."""
 
@@ -55,6 +61,18 @@ def around_roofs(
     if not parts:
         raise InputError(f"{scene.image}: no roof is labelled; a few are needed")
     return parts
+
+
+@torch.no_grad()
+def stay_near(network: BuildingNetwork, start: BuildingNetwork) -> None:
+    """Take a trained network's weights back towards those that it started from, but for `KEPT`.
+
+    Source: Wortsman et al. 2022, arXiv 2109.01903, eq. 1.
+    """
+    before = start.state_dict()
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.lerp(before[name].to(tensor), tensor, KEPT))
 
 
 def _windows(scene: LabelledScene, metres: float) -> list[Window]:
