@@ -241,4 +241,4 @@ def test_shifting_the_tile_grid_changes_little_of_the_packaged_models_mask(tmp_p
             masks.append(source.read(1))
     # Where the model hesitates, what else a tile shows decides.
     for one, other in itertools.combinations(masks, 2):
-        assert (one != other).mean() < 0.012
+        assert (one != other).mean() < 0.015
