@@ -2,7 +2,8 @@
 """Which encoder? U-Net++ on each family, trained for the same processor time on the same scenes.
 
     python benchmarks/remote_sensing/encoders.py train.csv -o encoders/ \\
-        --budget 600 --seeds 3 [--encoder lite0 --encoder efficientmod_xxs] [--scratch]
+        --budget 600 --seeds 3 [--encoder lite0 --encoder efficientmod_xxs] \\
+        [--starts starts/ | --scratch]
 
 The table is that of places.py. How many steps an encoder gets is what --budget seconds of processor
 time hold (timed on --timed steps of its own), so that a slow one gets fewer. lite0 starts from
@@ -90,7 +91,12 @@ def one(
         steps = max(1, round(options.budget / second))
         folder.mkdir(parents=True, exist_ok=True)
         kept.write_text(str(steps))
-    known = encoder == "lite0" and not options.scratch
+    start = "none"
+    if encoder == "lite0" and not options.scratch:
+        start = "imagenet"
+    elif options.starts and (taught := options.starts / f"{encoder}.safetensors").exists():
+        start = str(taught)
+    known = start != "none"
     settings = TrainSettings(
         steps=steps,
         batch_size=options.batch,
@@ -105,9 +111,9 @@ def one(
         log_every=max(1, min(20, steps // 5)),
         validate_every=steps,
     )
-    start = "imagenet" if known else "none"
     network = train(config, scenes, settings, data, folder, encoder_weights=start).eval()
-    row = {"encoder": encoder, "seed": str(seed), "start": start, "steps": str(steps)}
+    begun = "taught" if start.endswith(".safetensors") else start
+    row = {"encoder": encoder, "seed": str(seed), "start": begun, "steps": str(steps)}
     with torch.inference_mode():
         for split in ("val", "test"):
             held_out = [scene for scene in scenes if scene.split == split]
@@ -135,6 +141,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=192)
     parser.add_argument("--timed", type=int, default=4)
+    parser.add_argument("--starts", type=Path, help="Folder of first weights.")
     parser.add_argument("--scratch", action="store_true")
     options = parser.parse_args()
     set_threads()

@@ -14,6 +14,7 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.training import Draw
 
 from .labels import edges
+from .sensors import pixel_of
 from .table import LabelledScene
 
 
@@ -76,6 +77,8 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         patch: side in pixels.
         outputs: names of the channels of the truth, see `truth_maps`.
         zoom: patches are read at a ground sampling distance up to this factor finer or coarser.
+        choose: the expert of a pixel size in metres; of networks with experts, each of which gets
+            about as many patches.
     """
 
     def __init__(
@@ -86,24 +89,30 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         patch: int,
         outputs: tuple[str, ...],
         zoom: float = 1.6,
+        choose: Callable[[float], int] | None = None,
     ) -> None:
         if not scenes:
             raise InputError("the table has no scene in the split train")
         self.scenes, self.gsd, self.patch, self.outputs = scenes, gsd, patch, outputs
         self.zoom = zoom
         self.augment = augmentation(patch, len(scenes[0].bands))
-        self.index: list[int] = []
+        self.expert = [choose(pixel_of(scene)) for scene in scenes] if choose else []
+        rows: dict[int, list[int]] = {}
         for number, scene in enumerate(scenes):
             height, width = (scene.window.height, scene.window.width)
             ground = height * scene.gsd[1] * width * scene.gsd[0]
-            self.index += [number] * max(1, round(ground / (patch * gsd) ** 2))
+            own = rows.setdefault(self.expert[number] if choose else 0, [])
+            own += [number] * max(1, round(ground / (patch * gsd) ** 2))
+        most = max(map(len, rows.values()))
+        self.index = [n for own in rows.values() for n in own * round(most / len(own))]
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         rng = draw.rng()
-        scene = self.scenes[self.index[draw.index]]
+        number = self.index[draw.index]
+        scene = self.scenes[number]
         side = math.ceil(self.patch * 1.42)
         zoom = math.exp(rng.uniform(-1, 1) * math.log(self.zoom))
         metres = side * self.gsd * zoom
@@ -128,11 +137,12 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         )
         numbers, known = found["masks"]
         truth = truth_maps(numbers.round().astype(np.int32), self.outputs)
-        return {
+        sample = {
             "image": torch.from_numpy(found["image"].transpose(2, 0, 1).copy()).float() / 255,
             "truth": torch.from_numpy(truth),
             "weight": torch.from_numpy((known > 0.5).astype(np.float32)),
         }
+        return sample | ({"expert": torch.tensor(self.expert[number])} if self.expert else {})
 
 
 def truth_maps(instances: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
