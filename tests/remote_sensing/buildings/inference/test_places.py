@@ -160,6 +160,21 @@ def test_imagery_far_coarser_than_the_model_is_refused_and_coarse_is_told(tmp_pa
         assert message in result.output
 
 
+def test_coarser_pixels_are_fewer_and_are_told(tmp_path):
+    transform = Affine(0.3, 0, 450_000, 0, -0.3, 38_000)
+    scene = town(tmp_path / "town.tif", crs="EPSG:32636", transform=transform)
+    found = []
+    for number, more in enumerate(((), ("--pixel-size", 0.6))):
+        target = tmp_path / f"{number}.geojson"
+        result = call("infer", scene, "-o", target, "--depth", 1, "--json", *more)
+        assert result.exit_code == 0, result.output
+        found.append(json.loads(result.stdout))
+        assert ("resampled to 0.6 m" in result.stderr) == bool(more)
+    assert found[1]["width"] == pytest.approx(found[0]["width"] / 2, abs=1)
+    with pytest.raises(InputError, match=r"--pixel-size 0\.0: must be above 0"):
+        InferSettings(MODEL, pixel_size=0.0)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_a_scene_of_only_nodata_gives_an_empty_result(tmp_path, dtype):
     transform = Affine(0.3, 0, 450_000, 0, -0.3, 38_000)

@@ -20,12 +20,16 @@ from ..elastic.sandwich import SandwichTask
 from ..errors import InputError
 from ..runtime import resolve_device, set_threads
 from ..search.sizes import ElasticTask, elastic_names, make_elastic
+from ..search.sizes_file import save_elastic
 from ..search.tasks import Given
 from ..training import fit
 from .elastic_options import ElasticOptions
 
-NETWORKS = "networks"
-"""Folder of the networks in that of the run."""
+NETWORKS, WHOLE = "networks", "elastic.safetensors"
+"""Folder of the networks in that of the run, and the file of all sizes."""
+
+LONGEST = 40
+"""Letters of a name that is still handy; what has many genes is numbered."""
 
 
 def elastic(name: str | None, data: Sequence[Path], options: ElasticOptions) -> None:
@@ -52,6 +56,7 @@ def elastic(name: str | None, data: Sequence[Path], options: ElasticOptions) -> 
     )
     loss = SandwichTask(task.loss, options.draws)
     trained = fit(network, task.lessons(), loss, settings, options.output, quiet=options.quiet)
+    save_elastic(options.output / WHOLE, trained, task.task, task.config())
     found = _kept(task, trained, chosen, options, options.output)
     path = options.output / f"{task.task}{SUFFIX}"
     found.write(path)
@@ -78,9 +83,13 @@ def _every(space: Space) -> list[Choice]:
     return [space.canonical(dict(zip(space.genes, row, strict=True))) for row in values]
 
 
-def title(choice: Choice) -> str:
-    """Of a size, for files and `--variant`: layers4-width6."""
-    return "-".join(f"{gene}{value}" for gene, value in choice.items())
+def titles(chosen: Sequence[tuple[Choice, float]]) -> dict[Choice, str]:
+    """Of sizes, for files and `--variant`: layers4-width6, or their place by cost, size01."""
+    names = ["-".join(f"{gene}{value}" for gene, value in choice.items()) for choice, _ in chosen]
+    if max(map(len, names)) > LONGEST:
+        digits = len(str(len(names)))
+        names = [f"size{place:0{digits}}" for place in range(1, len(names) + 1)]
+    return {choice: name for (choice, _), name in zip(chosen, names, strict=True)}
 
 
 def _kept(
@@ -95,25 +104,27 @@ def _kept(
     (folder / NETWORKS).mkdir(exist_ok=True)
     if (load := latency.overload()) is not None:
         console.say(f"{load}; trust the operations more than the times", quiet=options.quiet)
-    units = {title(choice): task.runner(choice) for choice, _ in chosen}
+    named = titles(chosen)
+    units = {named[choice]: task.runner(choice) for choice, _ in chosen}
     seconds = latency.measure(units, repeats=options.repeats)
     rows = []
     for choice, macs in chosen:
-        target = folder / NETWORKS / f"{title(choice)}.safetensors"
+        target = folder / NETWORKS / f"{named[choice]}.safetensors"
         quality = task.keep_size(network.extract(choice), choice, target)
         settings = task.options(f"{NETWORKS}/{target.name}")
         size = target.stat().st_size
         rows.append(
             Variant(
-                title(choice),
+                named[choice],
                 settings,
                 round(quality, 4),
                 round(macs),
                 size,
-                seconds[title(choice)],
+                seconds[named[choice]],
             )
         )
-        console.say(f"{title(choice)}: {quality:.4f}, {format_macs(macs)}", quiet=options.quiet)
+        told = f"{named[choice]}: {quality:.4f}, {format_macs(macs)}"
+        console.say(told, quiet=options.quiet)
     return Variants(task.task, task.unit, task.metric, latency.machine(), tuple(rows))
 
 
@@ -135,7 +146,7 @@ def _plan(
 ) -> None:
     plan = {
         "sizes": task.space.count(),
-        "written": [title(choice) for choice, _ in chosen],
+        "written": list(titles(chosen).values()),
         "unit": task.unit,
         "smallest": chosen[0][1],
         "largest": chosen[-1][1],

@@ -47,6 +47,9 @@ class ElasticTask(Protocol):
             InputError: no such model, or one of another size.
         """
 
+    def config(self) -> Mapping[str, Any]:
+        """Of the largest network, after `elastic`; fit for a card."""
+
     def lessons(self) -> Dataset[Any]:
         """What is trained on."""
 

@@ -48,6 +48,11 @@ class SceneOptions(rasters.WindowOptions, TileOptions, shared.PrecisionOptions):
         type=console.POSITIVE,
         help="Metres per pixel of scenes without CRS. [default: the model's]",
     )
+    pixel_size: float | None = console.option(
+        type=console.POSITIVE,
+        help="Metres per pixel at which the model looks; coarser is quicker, misses small houses. "
+        "[default: the model's]",
+    )
     value_range: str | None = rasters.range_option(
         "LOW:HIGH",
         "Values seen as 0 and 1. [default: 0:255 for uint8, else percentiles of the scene]",
@@ -165,6 +170,12 @@ class _ScheduleOptions(
 class TrainOptions(_ScheduleOptions):
     """Of `train`."""
 
+    expert_gsd: tuple[float, ...] | None = console.option(
+        type=console.Numbers(float),
+        help="Pixel sizes of imagery, metres, fine to coarse: each gets layers of its own, and "
+        "infer chooses by the raster. [default: those of --init, else none]",
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions(_ScheduleOptions):
@@ -220,3 +231,7 @@ class ExportOptions(shared.ExportOptions, TileOptions):
 
     model: str = shared.model_option(DEFAULT_MODEL)
     depth: int | None = depth_option()
+    gsd: float | None = console.option(
+        type=console.POSITIVE,
+        help="Of a model with experts: metres per pixel of the imagery it shall be for.",
+    )

@@ -42,7 +42,7 @@ DEEPEST = 4
 @contextlib.contextmanager
 def environment(*, allow_remote: bool = False) -> Iterator[None]:
     """GDAL with a bounded cache; without the network, whatever a file says, unless allowed."""
-    settings: dict[str, object] = {"GDAL_CACHEMAX": GDAL_CACHE_MB}
+    settings: dict[str, object] = {"GDAL_CACHEMAX": GDAL_CACHE_MB * 2**20}  # bytes, to rasterio
     if not allow_remote:
         settings |= {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"}
     with remote_allowed(allow_remote), rasterio.Env(**settings):

@@ -96,6 +96,7 @@ def settings_of(
         value_range=options.value_range,
         window=window,
         gsd=options.gsd,
+        pixel_size=options.pixel_size,
         tile=options.tile,
         overlap=options.overlap,
         batch=batch,
@@ -185,6 +186,9 @@ def notes(
 ) -> list[str]:
     """What a user should know about how this scene is taken."""
     model_gsd, lines = predictor.config.gsd, []
+    made_for = max(model_gsd, job.expert or 0)
+    if job.expert is not None:
+        lines.append(f"{source}: gets the expert for {job.expert:g} m per pixel")
     if job.scene.dtype != np.uint8 or settings.value_range:
         lines.append(f"{source}: values {job.values} are seen as 0 to 1")
     if job.gsd is None:
@@ -192,15 +196,16 @@ def notes(
             f"{source}: has no CRS; footprints are in pixel coordinates (x = column, y = row), and "
             f"one pixel is taken as {model_gsd:g} m (--gsd says otherwise)"
         )
-    elif max(job.gsd) > COARSE * model_gsd:
+    elif max(job.gsd) > COARSE * made_for:
         lines.append(
-            f"{source}: {max(job.gsd):.3g} m per pixel is {max(job.gsd) / model_gsd:.1f} times as "
-            f"coarse as the model's {model_gsd:g} m; expect to miss most small houses"
+            f"{source}: {max(job.gsd):.3g} m per pixel is {max(job.gsd) / made_for:.1f} times as "
+            f"coarse as the model's {made_for:g} m; expect to miss most small houses"
         )
     elif job.resampled:
+        whose = "" if settings.pixel_size else "the model's "
         size = " x ".join(f"{side:.3g}" for side in dict.fromkeys(round(s, 4) for s in job.gsd))
         lines.append(
-            f"{source}: {size} m per pixel, resampled to the model's {model_gsd:g} m "
+            f"{source}: {size} m per pixel, resampled to {whose}{model_gsd:g} m "
             f"({job.scene.width} x {job.scene.height} pixels)"
         )
     return lines
@@ -222,6 +227,7 @@ def _show_plan(
             "scene": f"{scene.width} x {scene.height} pixels of {predictor.config.gsd:g} m",
             "files": ", ".join(made),
             "resampled": job.resampled,
+            "expert": job.expert,
             "range": str(job.values),
             "tiles": len(job.tiles),
             "memory_mb": round(job.memory / 2**20),
@@ -287,6 +293,8 @@ def make_worker(
             judged=judged,
         )
         numbers = {"buildings": float(result["buildings"]), "tiles": float(result["tiles"])}
+        if result["expert"]:
+            numbers |= {"expert_m": result["expert"]}
         if result["trust"]:
             numbers |= {"expected_iou": result["trust"]["expected"]}
             numbers |= {"unlike": float(result["trust"]["alarm"])}

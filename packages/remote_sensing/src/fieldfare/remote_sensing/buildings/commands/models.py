@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """rs-buildings models and bench."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from fieldfare.common.console.shared import JsonOptions
 from fieldfare.common.runtime import set_threads
 from fieldfare.common.weights import ModelCard
 
-from ..inference.predict import Predictor
+from ..inference.predict import predictor_of
 from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
-from ..networks.models import TASK, load_model
+from ..networks.models import TASK, load_any, spoken
 from ..options import BenchOptions
 
 COST_SIDE = 512
@@ -24,14 +25,16 @@ def models(options: JsonOptions) -> None:
     """Print every packaged model's card in short, with what each depth costs."""
 
     def more(card: ModelCard) -> dict[str, Any]:
-        return {"depths": depth_costs(NetworkConfig.from_dict(card.config))}
+        config = NetworkConfig.from_dict(card.config)
+        told = {"experts": f"{spoken(config.experts)} m per pixel"} if config.experts else {}
+        return told | {"depths": depth_costs(config)}
 
     list_models(TASK, options, more=more)
 
 
 def depth_costs(config: NetworkConfig) -> list[dict[str, Any]]:
-    """Parameters and multiply-accumulates of a 512 x 512 tile at each depth."""
-    rows = []
+    """Parameters and multiply-accumulates of a 512 x 512 tile at each depth; of one expert."""
+    rows, config = [], dataclasses.replace(config, experts=())
     for depth in depths_of(config):
         shape = (1, config.in_channels, COST_SIDE, COST_SIDE)
         cost = efficiency.cost(BuildingNetwork(config, depth), shape)
@@ -48,13 +51,13 @@ def depth_costs(config: NetworkConfig) -> list[dict[str, Any]]:
 def bench(options: BenchOptions) -> None:
     """Print parameters, MACs, time and speed of one tile at each depth."""
     threads = set_threads()
-    network, card = load_model(options.model)
+    network, card = load_any(options.model)
     side, rows = options.tile, []
     tile = np.random.default_rng(0).random(
         (1, network.config.in_channels, side, side), dtype=np.float32
     )
     for row, depth in zip(depth_costs(network.config), depths_of(network.config), strict=True):
-        predictor = Predictor(
+        predictor = predictor_of(
             network if depth == network.depth else network.cut(depth),
             device=options.device,
             precision=options.precision,

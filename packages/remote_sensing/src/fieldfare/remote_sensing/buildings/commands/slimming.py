@@ -185,7 +185,6 @@ def in_decoder(group: Group) -> bool:
     return not any(name.startswith("encoder.") for name in group.makers)
 
 
-@torch.no_grad()
 def match_shares(small: nn.Module, whole: nn.Module, batches: Sequence[Tensor]) -> None:
     """Shift the heads of a network so that they call as many pixels positive as the whole one's.
 
@@ -197,19 +196,38 @@ def match_shares(small: nn.Module, whole: nn.Module, batches: Sequence[Tensor]) 
     """
     assert isinstance(small, BuildingNetwork)
     assert isinstance(whole, BuildingNetwork)
-    every = torch.cat(list(batches))
-    found = small.all_depths(every)
-    wanted = [torch.cat(maps) for maps in zip(*map(whole.all_depths, batches), strict=True)]
-    for head, ours, theirs in zip(_heads(small), found, wanted, strict=True):
-        for place in range(ours.shape[1]):
-            falling = ours[:, place].flatten().sort(descending=True).values
-            count = int((theirs[:, place] > 0).sum())
-            if 0 < count < len(falling):
-                head.bias[place] -= (falling[count - 1] + falling[count]) / 2
+    shift_heads(small, positive_pixels(whole, batches), batches)
+
+
+@torch.no_grad()
+def positive_pixels(network: BuildingNetwork, batches: Sequence[Tensor]) -> Tensor:
+    """How many pixels of images each depth calls positive, (depths, outputs) int64."""
+    counts = [
+        torch.stack([(logits > 0).sum(dim=(0, 2, 3)) for logits in network.all_depths(batch)])
+        for batch in batches
+    ]
+    return torch.stack(counts).sum(dim=0)
+
+
+@torch.no_grad()
+def shift_heads(network: BuildingNetwork, wanted: Tensor, batches: Sequence[Tensor]) -> None:
+    """Shift the heads of a network so that they call so many pixels of images positive.
+
+    Args:
+        network: changed in place.
+        wanted: (depths, outputs), shallowest first; depths that it does not have are left out.
+    """
+    found = zip(*map(network.all_depths, batches), strict=True)
+    for head, maps, counts in zip(_heads(network), found, wanted, strict=False):
+        for place, logits in enumerate(torch.cat(maps).transpose(0, 1).flatten(1)):
+            below = len(logits) - int(counts[place])
+            if 0 < below < len(logits):
+                edges = [logits.kthvalue(rank).values for rank in (below, below + 1)]
+                head.bias[place] -= (edges[0] + edges[1]) / 2
 
 
 def _heads(network: BuildingNetwork) -> list[Any]:
     """The last convolutions of the depths, shallowest first."""
     if network.config.architecture == "lraspp":
         return [network.get_submodule("decoder.low_classifier")]
-    return [*network.deep_heads, network.get_submodule("segmentation_head.0")]
+    return [*network.deep_heads, *network.segmentation_head.children()]

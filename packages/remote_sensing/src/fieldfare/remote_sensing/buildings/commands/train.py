@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import ModelCard, save_with_page
 
 from ...rasters.opening import environment
+from ..data.sensors import CoarserScene, pixel_of, provide
 from ..data.table import LabelledScene, read_scene, read_table
 from ..evaluation import label_shift
-from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of
-from ..networks.models import TASK, describe, load_model
+from ..networks.building_network import BuildingNetwork, NetworkConfig, depths_of, expert_of
+from ..networks.models import TASK, describe, load_any, load_model, spoken
 from ..options import DEFAULT_MODEL, AdaptOptions, TrainOptions, TrainPlan
 from ..training import adaptation
 from ..training import run as training
@@ -46,10 +47,13 @@ def train(inputs: Sequence[Path], options: TrainOptions) -> None:
     """Train on a table, or on a scene and a few labels; write `model.safetensors` with its card."""
     if len(inputs) == 1:
         plan = _plan(options, "table")
-        config, start = _network(plan)
+        config, start = _network(plan, load_any)
+        config = _with_experts(config, options)
         scenes = _scenes(inputs[0], config, quiet=options.quiet)
         data = _data(plan)
     elif len(inputs) == 2:
+        if options.expert_gsd:
+            raise InputError("--expert-gsd: takes a table of scenes, not one scene")
         plan = _plan(options, "scene")
         plan = dataclasses.replace(
             plan, init=options.init or DEFAULT_MODEL, patch=options.patch or 128
@@ -192,13 +196,18 @@ def _shift_line(shift: dict[str, Any] | None) -> str:
     )
 
 
-def _network(options: TrainPlan) -> tuple[NetworkConfig, BuildingNetwork | None]:
+def _network(
+    options: TrainPlan, load: Callable[[str], tuple[BuildingNetwork, ModelCard]] = load_model
+) -> tuple[NetworkConfig, BuildingNetwork | None]:
     """The network's shape, and the model to start from, if any."""
     if options.init:
-        start, _ = load_model(options.init)
+        start, _ = load(options.init)
         config = start.config
         if options.gsd:
-            config = dataclasses.replace(config, gsd=options.gsd)
+            try:
+                config = dataclasses.replace(config, gsd=options.gsd)
+            except ValueError as error:
+                raise InputError(f"--gsd {options.gsd:g}: {error}") from None
             start.config = config
         return config, start
     queried = options.architecture == "pem"
@@ -218,16 +227,43 @@ def _network(options: TrainPlan) -> tuple[NetworkConfig, BuildingNetwork | None]
     return config, None
 
 
+def _with_experts(config: NetworkConfig, options: TrainOptions) -> NetworkConfig:
+    """The same with the experts that are asked for."""
+    wanted = options.expert_gsd
+    if not wanted or wanted == config.experts:
+        return config
+    text = ",".join(f"{size:g}" for size in wanted)
+    if config.experts:
+        raise InputError(
+            f"--expert-gsd {text}: {options.init} has experts already, for "
+            f"{spoken(config.experts)} m"
+        )
+    try:
+        config = dataclasses.replace(config, experts=wanted)
+        BuildingNetwork(config)
+    except ValueError as error:
+        raise InputError(f"--expert-gsd {text}: {error}") from None
+    return config
+
+
 def _check_batch(config: NetworkConfig, options: TrainPlan) -> None:
     if config.architecture == "pem" and options.batch < 2 * options.devices * options.num_nodes:
         raise InputError(
             f"--batch {options.batch}: pem needs two patches for each process, whose norms stand "
             "on maps of one pixel"
         )
+    if config.experts and options.devices * options.num_nodes > 1:
+        raise InputError(
+            "--devices, --num-nodes: a model with experts trains in one process, as the share of a "
+            "batch may hold no image of an expert"
+        )
 
 
 def _scenes(table: Path, config: NetworkConfig, *, quiet: bool) -> list[LabelledScene]:
     scenes, messages = read_table(table, bands=config.in_channels)
+    if config.experts:
+        scenes, added = provide(scenes, config.experts, functools.partial(expert_of, config))
+        messages += added
     for text in messages:
         console.say(text, quiet=quiet)
     return scenes
@@ -274,14 +310,16 @@ def _save(
     config = network.config
     counts = dict.fromkeys(("train", "val", "test"), 0)
     for scene in scenes:
-        counts[scene.split] += 1
+        counts[scene.split] += not isinstance(scene, CoarserScene)
+    made = sum(isinstance(scene, CoarserScene) for scene in scenes)
     depths = "".join(f", L{depth}" for depth in depths_of(config))
     card = ModelCard(
         name=folder.name,
         task=TASK,
         summary=f"Building footprints: {describe(config)}{depths}, at {config.gsd:g} m per pixel.",
         config=config.to_dict(),
-        data=f"{table.name}: {counts['train']} scenes",
+        data=f"{table.name}: {counts['train']} scenes"
+        + (f"; {made} of coarser pixels made of finer scenes" if made else ""),
         split=f"by area: {counts['val']} scenes for validation, {counts['test']} for test",
         training=(
             f"{how}; {settings.steps} steps of {settings.batch_size} patches, learning rate "
@@ -305,7 +343,11 @@ def _parts_known(
 ) -> dict[str, dict[str, Tensor]]:
     """What the model knows, by its training and validation scenes."""
     places: dict[str, dict[str, list[LabelledScene]]] = {"train": {}, "val": {}, "test": {}}
+    experts = network.config.experts
     for scene in scenes:
-        places[scene.split].setdefault(scene.area, []).append(scene)
+        place = scene.area
+        if experts:  # each is looked at by its own
+            place += f", {experts[expert_of(network.config, pixel_of(scene))]:g} m"
+        places[scene.split].setdefault(place, []).append(scene)
     told = functools.partial(console.say, quiet=quiet)
     return learn_parts(network.eval(), places["train"], places["val"], told=told)

@@ -104,7 +104,7 @@ def extract(
     """
     import geopandas as gpd
 
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), open_raster(probability) as source:
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB * 2**20), open_raster(probability) as source:
         ground = _Ground.of(source, gsd)
         pixel = ground.pixel(source)
         least = settings.min_area / pixel**2

@@ -29,7 +29,7 @@ from ..networks.encoders import STRIDES
 from ..networks.models import TASK
 from .doubts import Impression, look_over
 from .footprints import FULL, MISSING, FootprintSettings, extract
-from .predict import Predictor, load_predictor
+from .predict import Predictor, chosen_for, load_predictor
 from .trust import Familiarity
 from .writing import write_footprints
 
@@ -49,6 +49,7 @@ class InferSettings:
         value_range: `LOW:HIGH`; chosen by sample type when None, see `scenes.value_range`.
         window: (row, column, height, width) of the scene, in its own pixels.
         gsd: metres per pixel of a scene without CRS; that of the model when None.
+        pixel_size: metres per pixel at which the model looks; its own when None.
         tile, overlap: in pixels of the model.
         origin: where the tile grid starts, in pixels, see `shift`.
         batch: tiles predicted together; chosen by device when None.
@@ -62,6 +63,7 @@ class InferSettings:
     value_range: str | None = None
     window: tuple[int, int, int, int] | None = None
     gsd: float | None = None
+    pixel_size: float | None = None
     tile: int = 512
     overlap: int = 128
     origin: tuple[int, int] = (0, 0)
@@ -75,6 +77,8 @@ class InferSettings:
             raise InputError(f"--overlap {self.overlap}: must be from 0 to {self.tile - 1}")
         if self.gsd is not None and not 0 < self.gsd < math.inf:
             raise InputError(f"--gsd {self.gsd}: must be above 0, metres per pixel")
+        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
+            raise InputError(f"--pixel-size {self.pixel_size}: must be above 0, metres per pixel")
         if not 0 < self.footprints.threshold < 1:
             raise InputError(f"--threshold {self.footprints.threshold}: must lie between 0 and 1")
 
@@ -90,9 +94,12 @@ class InferSettings:
 
     def predictor(self) -> Predictor:
         """The model, loaded."""
-        return load_predictor(
+        found = load_predictor(
             self.model, depth=self.depth, device=self.device, precision=self.precision
         )
+        if self.pixel_size is not None:
+            found.config = replace(found.config, gsd=self.pixel_size)
+        return found
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ class Job:
         scene: at the model's pixel size.
         gsd: the scene's own metres per pixel (x, y), None where unknown.
         resampled: whether that differs from the model's.
+        expert: pixel size in metres of the expert that it gets; None of a model without experts.
     """
 
     scene: Scene
@@ -111,6 +119,7 @@ class Job:
     values: ValueRange
     tiles: Plan
     outputs: int
+    expert: float | None = None
 
     @property
     def memory(self) -> int:
@@ -155,8 +164,9 @@ def prepare(path: Path, settings: InferSettings, predictor: Predictor) -> Job:
         values=settings.value_range,
         objects="houses",
     )
-    tiles = _tiles(ready.scene, settings)
-    return Job(ready.scene, ready.gsd, ready.resampled, ready.values, tiles, len(config.outputs))
+    tiles, (_, expert) = _tiles(ready.scene, settings), chosen_for(predictor, ready.gsd)
+    outputs = len(config.outputs)
+    return Job(ready.scene, ready.gsd, ready.resampled, ready.values, tiles, outputs, expert=expert)
 
 
 def _tiles(scene: Scene, settings: InferSettings) -> Plan:
@@ -203,6 +213,7 @@ def infer(
     """
     with environment(allow_remote=settings.allow_remote):
         job = prepare(path, settings, predictor)
+        predictor, _ = chosen_for(predictor, job.gsd)
         with job.scene as scene:
             started(job)
             if scene.dense:
@@ -222,6 +233,7 @@ def infer(
                 "width": scene.width,
                 "height": scene.height,
                 "resampled": job.resampled,
+                "expert": job.expert,
                 "tiles": len(job.tiles),
                 "metres_per_unit": metres_per_unit(scene, predictor.config.gsd),
                 "trust": None if judgement is None else judgement.to_json(),
@@ -295,6 +307,8 @@ def _tags(
     """Provenance of rasters."""
     found = _result_settings(settings)
     found |= {"model": Path(settings.model).stem, "range": str(job.values)}
+    if job.expert is not None:
+        found["expert"] = f"{job.expert:g} m"
     if judgement is not None:
         found["trust"] = judgement.sentence()
     if lines := impression.warnings():

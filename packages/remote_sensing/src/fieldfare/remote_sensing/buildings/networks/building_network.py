@@ -2,7 +2,7 @@
 """The networks that find buildings: one encoder, and U-Net++, U-Net, LR-ASPP or PEM on it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,12 +12,16 @@ from fieldfare.common.encoders import Encoder
 from fieldfare.common.slim.widths import resize
 
 from .encoders import STRIDES, encoder_of
+from .experts import Gate, check_sizes, install, nearest, tensors_of
 from .lraspp import LRASPP
 from .panoptic import building_logits
 from .pem import PEM, Found, Sizes
 from .unetplusplus import DEPTHS, FULL_DEPTH, NestedDecoder, initialise_decoder
 
 ARCHITECTURES = ("unetplusplus", "unet", "lraspp", "pem")
+
+_RARE = ("widths", "levels", "encoder_blocks", "encoder_kernels", "experts")
+"""Fields that only networks of fewer layers or channels, or with experts, have in their files."""
 
 PAD = 64
 """Images are continued to a multiple of this: MobileViT cuts stride 32 into patches of 2."""
@@ -39,6 +43,11 @@ class NetworkConfig:
         mean, std: of the input in [0, 1], for every band.
         queries: of PEM, each of which finds one building of a tile.
         widths: of layers that were slimmed, see `common.slim.widths`.
+        levels: of U-Net++ with deep supervision, its largest depth.
+        encoder_blocks, encoder_kernels: of each stage of an EfficientNet-Lite, where they are not
+            its own.
+        experts: pixel sizes of imagery, metres, fine to coarse, each of which has layers of its
+            own, see `networks.experts`; of a whole U-Net++.
     """
 
     architecture: str = "unetplusplus"
@@ -52,6 +61,10 @@ class NetworkConfig:
     std: float = 0.5
     queries: int = 100
     widths: dict[str, list[int]] = field(default_factory=dict)
+    levels: int = FULL_DEPTH
+    encoder_blocks: tuple[int, ...] = ()
+    encoder_kernels: tuple[int, ...] = ()
+    experts: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -60,16 +73,24 @@ class NetworkConfig:
             )
         if self.architecture == "pem" and self.outputs != ("building", "edge"):
             raise ValueError(f"pem gives building and edge, not {self.outputs}")
+        nested = self.architecture == "unetplusplus" and self.deep_supervision
+        if self.levels not in (DEPTHS if nested else (FULL_DEPTH,)):
+            raise ValueError(f"levels {self.levels}: {self.architecture} cannot have so many")
+        if self.experts and not (nested and self.levels == FULL_DEPTH):
+            raise ValueError("only a whole U-Net++ takes experts")
+        if self.experts:
+            check_sizes(self.experts, self.gsd)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        values = asdict(self)
-        return values if self.widths else {n: v for n, v in values.items() if n != "widths"}
+        values, plain = asdict(self), asdict(NetworkConfig())
+        return {n: v for n, v in values.items() if n not in _RARE or v != plain[n]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NetworkConfig":
         """Read what `to_dict` wrote."""
-        lists = {name: tuple(values[name]) for name in ("decoder_channels", "outputs")}
+        names = {"decoder_channels", "outputs", "encoder_blocks", "encoder_kernels", "experts"}
+        lists = {name: tuple(values[name]) for name in names & values.keys()}
         return cls(**{**values, **lists})
 
 
@@ -81,14 +102,15 @@ class BuildingNetwork(nn.Module):
 
     Args:
         config: see there.
-        depth: of U-Net++, 1 to 4; the others have only the full one.
+        depth: of U-Net++, 1 to its levels, which is the default; the others have only the full one.
 
     Raises:
         ValueError: unknown encoder, or a depth that the architecture does not have.
     """
 
-    def __init__(self, config: NetworkConfig, depth: int = FULL_DEPTH) -> None:
+    def __init__(self, config: NetworkConfig, depth: int | None = None) -> None:
         super().__init__()
+        depth = config.levels if depth is None else depth
         if depth not in depths_of(config):
             raise ValueError(f"depth {depth}: this model has {depths_of(config)}")
         self.config, self.depth = config, depth
@@ -97,6 +119,9 @@ class BuildingNetwork(nn.Module):
             own = dict(self.named_modules())
             whole = depth == FULL_DEPTH  # a lesser depth lacks some layers
             resize(self, {n: w for n, w in config.widths.items() if whole or n in own})
+        self.gate = Gate()
+        if config.experts:
+            install(self, len(config.experts), self.gate)
 
     def _build(self, config: NetworkConfig, depth: int) -> None:
         self.encoder, self._taken = _encoder(config, depth)
@@ -133,25 +158,30 @@ class BuildingNetwork(nn.Module):
         else:
             self.segmentation_head = nn.Identity()
 
-    def forward(self, image: Tensor) -> Any:
+    def forward(self, image: Tensor, expert: Tensor | None = None) -> Any:
         """The logits of the network's depth; in training mode those of `all_depths`, and of PEM
-        what its queries say, layer by layer."""
+        what its queries say, layer by layer.
+
+        Args:
+            expert: (B,) int64, that of each image; of a network with experts.
+        """
         if self.training and self.config.architecture == "pem":
             return self.said(image)
         if self.training:
-            return self.all_depths(image)
-        return self._logits(image, deepest_only=True)[-1]
+            return self.all_depths(image, expert)
+        return self._logits(image, expert, deepest_only=True)[-1]
 
-    def all_depths(self, image: Tensor) -> list[Tensor]:
+    def all_depths(self, image: Tensor, expert: Tensor | None = None) -> list[Tensor]:
         """The logits of every depth that has a head, shallowest first."""
-        return self._logits(image, deepest_only=False)
+        return self._logits(image, expert, deepest_only=False)
 
     def said(self, image: Tensor) -> list[Found]:
         """What the queries of PEM say of an image whose sides are multiples of PAD."""
         found: list[Found] = self.decoder(self._features(image)[1:])
         return found
 
-    def _logits(self, image: Tensor, *, deepest_only: bool) -> list[Tensor]:
+    def _logits(self, image: Tensor, expert: Tensor | None, *, deepest_only: bool) -> list[Tensor]:
+        self.gate.chosen = expert
         height, width = image.shape[-2:]
         bottom, right = -height % PAD, -width % PAD
         if bottom or right:
@@ -197,11 +227,22 @@ class BuildingNetwork(nn.Module):
         smaller.load_state_dict({name: own[name] for name in smaller.state_dict()})
         return smaller.train(self.training)
 
+    def dense(self, expert: int) -> "BuildingNetwork":
+        """The ordinary network that an expert stands for, a copy in evaluation mode."""
+        plain = BuildingNetwork(replace(self.config, experts=()), self.depth)
+        plain.load_state_dict(tensors_of(expert, self.state_dict()))
+        return plain.eval()
+
+
+def expert_of(config: NetworkConfig, size: float | None) -> int:
+    """The expert for imagery of a pixel size in metres, see `networks.experts.nearest`."""
+    return nearest(config.experts, size, config.gsd)
+
 
 def depths_of(config: NetworkConfig) -> tuple[int, ...]:
     """The depths at which a model can be run."""
     nested = config.architecture == "unetplusplus" and config.deep_supervision
-    return DEPTHS if nested else (FULL_DEPTH,)
+    return DEPTHS[: config.levels] if nested else (FULL_DEPTH,)
 
 
 def _unet_decoder(channels: Sequence[int], widths: Sequence[int]) -> nn.Module:
@@ -225,6 +266,12 @@ def _encoder(config: NetworkConfig, depth: int) -> tuple[Encoder, list[int | Non
 
     The feature of a stride that the encoder does not have is None.
     """
-    encoder = encoder_of(config.encoder, config.in_channels, STRIDES[: depth + 1])
+    encoder = encoder_of(
+        config.encoder,
+        config.in_channels,
+        STRIDES[: depth + 1],
+        blocks=config.encoder_blocks,
+        kernels=config.encoder_kernels,
+    )
     known = encoder.strides
     return encoder, [known.index(stride) if stride in known else None for stride in STRIDES]

@@ -8,6 +8,7 @@ Layers, names, first weights of a seed and results are those of timm's `tf_effic
 """
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 KERNELS = (3, 3, 5, 3, 5, 5, 3)
 STEPS = (1, 2, 2, 2, 1, 2, 1)
 """Stride of each stage's first block."""
+
+Counts = Sequence[int]
+"""One number for each stage."""
 
 STEM = 32
 EXPANSION = 6
@@ -91,7 +95,9 @@ class _InvertedResidual(nn.Module):
 class _Stages(nn.Module):
     """The stem and the stages that some features need."""
 
-    def __init__(self, name: str, in_channels: int, features: int) -> None:
+    def __init__(
+        self, name: str, in_channels: int, features: int, blocks: Counts, kernels: Counts
+    ) -> None:
         super().__init__()
         self.conv_stem = _convolution(in_channels, STEM, 3, 2)
         self.bn1 = nn.BatchNorm2d(STEM, eps=EPS)
@@ -99,15 +105,13 @@ class _Stages(nn.Module):
             nn.Conv2d(8, 8, 1)  # timm tries a layer here; so a seed gives the same weights
         stages, inputs = [], STEM
         last = FEATURES[features - 1]
-        for number, (width, count) in enumerate(zip(*VARIANTS[name], strict=True)):
-            if number > last:
-                break
+        for number, width in enumerate(VARIANTS[name][0][: last + 1]):
             block = _InvertedResidual if number else _Separable
-            blocks = []
-            for step in (STEPS[number], *[1] * (count - 1)):
-                blocks.append(block(inputs, width, KERNELS[number], step))
+            stage = []
+            for step in (STEPS[number], *[1] * (blocks[number] - 1)):
+                stage.append(block(inputs, width, kernels[number], step))
                 inputs = width
-            stages.append(nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*stage))
         self.blocks = nn.Sequential(*stages)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -131,12 +135,28 @@ class EfficientNetLite(Encoder):
         name: a key of `VARIANTS`.
         in_channels: channels of the input.
         features: how many features to give, finest first; what only later ones need is not built.
+        blocks, kernels: of each stage, at most its own; empty for its own.
+
+    Raises:
+        ValueError: not so many stages, or more blocks or larger kernels than a stage's own.
     """
 
-    def __init__(self, name: str, in_channels: int, features: int = len(FEATURES)) -> None:
+    def __init__(
+        self,
+        name: str,
+        in_channels: int,
+        features: int = len(FEATURES),
+        *,
+        blocks: Counts = (),
+        kernels: Counts = (),
+    ) -> None:
         super().__init__()
-        widths, _ = VARIANTS[name]
-        self.model = _Stages(name, in_channels, features)
+        widths, counts = VARIANTS[name]
+        for what, given, own in (("blocks", blocks, counts), ("kernels", kernels, KERNELS)):
+            whole = not given or len(given) == len(own)
+            if not whole or any(not 1 <= a <= b for a, b in zip(given, own, strict=False)):
+                raise ValueError(f"{name}: its stages have {what} {own}, not {tuple(given)}")
+        self.model = _Stages(name, in_channels, features, blocks or counts, kernels or KERNELS)
         self.channels = tuple(widths[stage] for stage in FEATURES[:features])
         self.strides = (2, 4, 8, 16, 32)[:features]
 

@@ -82,15 +82,28 @@ class SquareEncoder(Encoder):
         return found
 
 
-def encoder_of(name: str, in_channels: int, strides: Sequence[int] = STRIDES) -> Encoder:
+def encoder_of(
+    name: str,
+    in_channels: int,
+    strides: Sequence[int] = STRIDES,
+    *,
+    blocks: Sequence[int] = (),
+    kernels: Sequence[int] = (),
+) -> Encoder:
     """An encoder by short or timm name, without what only strides beyond the last one need.
 
+    Args:
+        blocks, kernels: of each stage of an EfficientNet-Lite; empty for its own.
+
     Raises:
-        ValueError: no such encoder, or it lacks features of a stride from 4 on.
+        ValueError: no such encoder, it lacks features of a stride from 4 on, or its stages cannot
+            be so.
     """
     full = ENCODERS.get(name, name)
     if full in VARIANTS:
-        return EfficientNetLite(full, in_channels, len(strides))
+        return EfficientNetLite(full, in_channels, len(strides), blocks=blocks, kernels=kernels)
+    if blocks or kernels:
+        raise ValueError(f"{name}: only the stages of an EfficientNet-Lite can be made smaller")
     fixed = full.startswith(FIXED)
     options = {"img_size": SIDE} if fixed else {}
     encoder = create_encoder(full, in_channels, **options)

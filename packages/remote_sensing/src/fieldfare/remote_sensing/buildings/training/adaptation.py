@@ -174,7 +174,7 @@ def size_report(
     rows: list[dict[str, Any]] = [
         {"size_m2": name.replace("-inf", "+"), "buildings": 0} for name in (*names, "all")
     ]
-    found = [_scores(network, scenes, min_area) for network in (before, after)]
+    found = [scene_scores(network, scenes, min_area) for network in (before, after)]
     for row, *both in zip(rows, *found, strict=True):
         row["buildings"] = both[1]["truths"]
         for name in ("recall", "f1", "iou"):
@@ -182,10 +182,14 @@ def size_report(
     return rows
 
 
-def _scores(
+def scene_scores(
     network: BuildingNetwork, scenes: Sequence[LabelledScene], min_area: float
 ) -> list[dict[str, float]]:
-    """Number of buildings, recall, f1 and iou of each bin, then of all."""
+    """Number of buildings, recall, f1 and iou of each bin of `objects.SIZE_EDGES`, then of all.
+
+    Args:
+        min_area: smaller buildings are no objects, m2.
+    """
     pixels = np.zeros((len(SIZE_EDGES) - 1, 3), np.int64)
     none = np.empty(0, object)
     objects = object_scores(none, none)

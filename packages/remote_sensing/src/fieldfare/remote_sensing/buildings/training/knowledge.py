@@ -19,9 +19,10 @@ from fieldfare.common.trust.knowledge import Knowledge, Samples, learn
 from ...scenes.colours import PART as COLOURS
 from ...scenes.colours import learn_colours
 from ...scenes.corruptions import CORRUPTIONS, SIZES
+from ..data.sensors import pixel_of
 from ..data.table import LabelledScene
 from ..inference.guarding import RANK, SIDE, augmentations, encoded_by
-from ..inference.predict import Predictor
+from ..inference.predict import Predictor, chosen_for, predictor_of
 from ..inference.trust import BLOCK, LAYERS, SIGNS, Look
 from ..networks.building_network import BuildingNetwork
 from .run import scene_tiles
@@ -55,7 +56,8 @@ def learn_knowledge(
     """Look at all scenes, at the validation scenes spoilt in known ways too.
 
     Args:
-        network: trained; of three bands, as the ways of spoiling are for those.
+        network: trained; of three bands, as the ways of spoiling are for those. Of one with experts
+            each looks at the places of its own pixel size, and what is learned holds for all.
         training: place -> scenes.
         validation: place -> scenes that it was not trained on.
         home: places of `validation` of which no warning is wanted.
@@ -66,17 +68,21 @@ def learn_knowledge(
     """
     if not home:
         return None
-    predictor = Predictor(network, device="cpu")
+    predictor = predictor_of(network, device="cpu")
     gsd = network.config.gsd
+
+    def of(scenes: Sequence[LabelledScene]) -> Predictor:
+        return chosen_for(predictor, (pixel_of(scenes[0]),) * 2)[0]
+
     known = {
-        place: _looked(predictor, [t for s in scenes for t in scene_tiles(s, gsd)])[0]
+        place: _looked(of(scenes), [t for s in scenes for t in scene_tiles(s, gsd)])[0]
         for place, scenes in training.items()
     }
     known = {place: parts for place, parts in known.items() if len(parts[0])}
     features: list[list[Array]] = [[] for _ in LAYERS]
     signs, quality, at_home = [], [], []
     for place, way, tiles in _spoilt(validation, gsd):
-        parts, more, iou = _looked(predictor, tiles)
+        parts, more, iou = _looked(of(validation[place]), tiles)
         counted = np.isfinite(iou)
         if not counted.any():
             continue
@@ -111,7 +117,9 @@ def learn_parts(
 
     Args:
         network: trained.
-        training, validation: place -> scenes; all of `validation` are of the model's own kind.
+        training, validation: place -> scenes; all of `validation` are of the model's own kind. Of
+            a network with experts the scenes of a place are of one expert's pixel size, and there
+            is no guard, as its answers would be those of one expert.
     """
     if network.config.in_channels != 3:
         return {}
@@ -122,7 +130,8 @@ def learn_parts(
     gsd = network.config.gsd
     scenes = [*_listed(training), *_listed(validation)]
     colours = learn_colours(pixels_of(scene_tiles(scene, gsd)) for scene in scenes)
-    guard = learn_guard(network, [t for s in _listed(validation) for t in scene_tiles(s, gsd)])
+    tiles = [t for s in _listed(validation) for t in scene_tiles(s, gsd)]
+    guard = None if network.config.experts else learn_guard(network, tiles)
     parts = {KNOWLEDGE: knowledge.to_tensors()}
     if colours is not None:
         parts |= {COLOURS: colours.to_tensors()}

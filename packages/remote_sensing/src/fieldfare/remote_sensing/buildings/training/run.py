@@ -2,6 +2,7 @@
 """Training on labelled scenes: the supervised objective, validation, the run."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from fieldfare.common.training import TrainSettings, fit
 from ...weights.digest import digest
 from ...weights.imagenet import imagenet_weights
 from ..data.patches import PatchDataset, truth_maps
+from ..data.sensors import pixel_of
 from ..data.table import LabelledScene
 from ..evaluation.metrics import Confusion, confusion
-from ..networks.building_network import BuildingNetwork, NetworkConfig
+from ..networks.building_network import BuildingNetwork, NetworkConfig, expert_of
 from ..networks.encoders import ENCODERS
+from ..networks.experts import nearest, spread
 from .instances import InstanceObjective
 from .losses import DeepSupervision, parse_loss
 
@@ -54,6 +57,7 @@ class DataSettings:
             patch=self.patch,
             outputs=("instances",) if config.architecture == "pem" else config.outputs,
             zoom=self.zoom,
+            choose=functools.partial(expert_of, config) if config.experts else None,
         )
 
     def objective(self, config: NetworkConfig) -> "Objective | InstanceObjective":
@@ -72,7 +76,7 @@ class DataSettings:
         weights = {"building": 1.0, "edge": self.edge_weight}
         return DeepSupervision(
             parse_loss(self.loss),
-            self.depth_weights if nested else (1.0,),
+            self.depth_weights[-config.levels :] if nested else (1.0,),
             [weights[name] for name in config.outputs],
         )
 
@@ -85,38 +89,52 @@ class Objective:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         image = batch["image"].contiguous(memory_format=torch.channels_last)
-        return self.supervision(model(image), batch["truth"], batch["weight"])
+        told = (batch["expert"],) if "expert" in batch else ()
+        return self.supervision(model(image, *told), batch["truth"], batch["weight"])
 
 
 class Validation:
-    """Building IoU of each depth on whole scenes at the model's pixel size, pooled.
+    """Building IoU of each depth on whole scenes at the model's pixel size, pooled; of a network
+    with experts also that of each expert at the whole depth.
 
     Args:
         scenes: of the split val.
+        experts: of the network, see `NetworkConfig`.
     """
 
-    def __init__(self, scenes: Sequence[LabelledScene], gsd: float) -> None:
-        self.tiles = [tile for scene in scenes for tile in scene_tiles(scene, gsd)]
+    def __init__(
+        self, scenes: Sequence[LabelledScene], gsd: float, experts: Sequence[float] = ()
+    ) -> None:
+        self.tiles: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.experts, self.chosen = experts, list[int]()
+        for scene in scenes:
+            tiles = scene_tiles(scene, gsd)
+            self.tiles += tiles
+            if experts:
+                self.chosen += [nearest(experts, pixel_of(scene), gsd)] * len(tiles)
 
     def __call__(self, model: BuildingNetwork) -> dict[str, float]:
         device = next(model.parameters()).device
-        counts: list[Confusion] = []
-        for image, truth, valid in self.tiles:
+        counts: dict[str, Confusion] = {}
+        for place, (image, truth, valid) in enumerate(self.tiles):
             pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].to(device)
-            for index, logits in enumerate(model.all_depths(pixels.float() / 255)):
+            told = self.chosen[place : place + 1]
+            expert = [torch.tensor(told, device=device)] if told else []
+            maps = model.all_depths(pixels.float() / 255, *expert)
+            names = [f"iou_l{depth}" for depth in range(1, len(maps))] + ["iou"]
+            names += [f"iou_{self.experts[number]:g}m" for number in told]
+            for name, logits in zip(names, [*maps, maps[-1]], strict=False):
                 found = confusion((logits[0, 0] > 0).cpu().numpy(), truth, valid)
-                if len(counts) <= index:
-                    counts.append(found)
-                else:
-                    counts[index] += found
-        names = [f"iou_l{k}" for k in range(1, len(counts))] + ["iou"]
-        return {name: c.building_iou for name, c in zip(names, counts, strict=True)}
+                counts[name] = counts[name] + found if name in counts else found
+        return {name: count.building_iou for name, count in counts.items()}
 
 
-def validation(scenes: Sequence[LabelledScene], gsd: float) -> Validation | None:
+def validation(
+    scenes: Sequence[LabelledScene], gsd: float, experts: Sequence[float] = ()
+) -> Validation | None:
     """Of the scenes of the split val; None without any."""
     held_out = [scene for scene in scenes if scene.split == "val"]
-    return Validation(held_out, gsd) if held_out else None
+    return Validation(held_out, gsd, experts) if held_out else None
 
 
 def scene_tiles(
@@ -196,7 +214,8 @@ def train(
     """Train a network on the scenes of the split train; those of val are only measured.
 
     Args:
-        start: weights to begin with (fine-tuning); a fresh network when None.
+        start: weights to begin with (fine-tuning), those of a dense network in every expert; a
+            fresh network when None.
         encoder_weights: see `initial_weights`; for a fresh network.
 
     Returns:
@@ -210,10 +229,11 @@ def train(
     settings = dataclasses.replace(settings, identity=identity)
     torch.manual_seed(settings.seed)
     network = BuildingNetwork(config)
-    if start is not None:
-        network.load_state_dict(start)
-    else:
-        initial_weights(network, encoder_weights)
+    if start is None:
+        plain = network.dense(0) if config.experts else network
+        initial_weights(plain, encoder_weights)
+        start = plain.state_dict()
+    network.load_state_dict(spread(start, list(network.state_dict())) if config.experts else start)
     network.to(memory_format=torch.channels_last)
     return fit(
         network,
@@ -221,6 +241,6 @@ def train(
         data.objective(config),
         settings,
         folder,
-        validate=validation(scenes, config.gsd),
+        validate=validation(scenes, config.gsd, config.experts),
         quiet=quiet,
     )

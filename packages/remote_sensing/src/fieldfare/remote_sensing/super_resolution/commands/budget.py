@@ -10,7 +10,8 @@ from fieldfare.common.commands.budget import Needs
 from fieldfare.common.commands.infer import seconds_of
 
 from ...rasters.extent import held_by
-from ...rasters.trial import middle, seconds_a_tile
+from ...rasters.trial import Trial, middle
+from ...rasters.windows import Box
 from ..inference import run as inference
 from ..inference.job import InferSettings, prepare
 from ..inference.restore import BICUBIC, MARGIN, restore_bands
@@ -42,7 +43,13 @@ def needs(settings: InferSettings) -> Needs[Path]:
             held = held_by(scene, job.tiles, margin=MARGIN).tiles
             side, bands = settings.tile + 2 * MARGIN, len(scene.bands)
         if settings.model == BICUBIC:
-            return held * seconds_a_tile(lambda folder: _piece(path, folder, job.consistent))
+            return Trial(
+                lambda box, folder: _piece(path, box, folder, job.consistent),
+                lambda side: middle(path, settings.window, side * settings.tile),
+                held,
+                PIECE,
+                whole=held == len(job.tiles),
+            ).seconds()
         tile, origin = np.zeros((1, bands, side, side), np.float32), np.zeros((1, 2), np.int64)
         return BESIDES * seconds_of(
             lambda: restore_bands(restorers[0], tile, origin),
@@ -50,9 +57,8 @@ def needs(settings: InferSettings) -> Needs[Path]:
             warm_up=False,
         )
 
-    def _piece(path: Path, folder: Path, consistent: bool) -> int:
-        """Tiles of the middle, corrected as the whole would be, whatever it looks like."""
-        box = middle(path, settings.window, PIECE * settings.tile)
+    def _piece(path: Path, box: Box, folder: Path, consistent: bool) -> int:
+        """Tiles of a part, corrected as the whole would be, whatever it looks like."""
         piece = replace(settings, window=box, consistent=consistent)
         return int(inference.infer(path, folder / "trial.tif", piece, restorers)["tiles"])
 

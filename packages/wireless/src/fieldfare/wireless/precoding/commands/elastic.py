@@ -52,6 +52,10 @@ class PrecodingElastic(Shapes):
             network.full.load_state_dict(start.state_dict())
         return network
 
+    def config(self) -> Mapping[str, Any]:
+        """Of the largest network."""
+        return shape(SPACE.largest()).config
+
     def lessons(self) -> CellBatches:
         """Channels drawn for every step."""
         return self.batches()
