@@ -4,12 +4,14 @@
     python benchmarks/common/budget_trials.py --shortest 8 --longest 60 --trials 20 \\
         -o trials.csv -- rs-buildings infer scene.tif -o {out}.gpkg
     python benchmarks/common/budget_trials.py --memory --shortest 700 --longest 2000 -- ...
+    python benchmarks/common/budget_trials.py --relative --shortest 0.6 --longest 3 -- ...
 
 Each trial draws a time, evenly on a logarithmic scale, and runs the command anew as a user would:
 its start, its choosing and its writing count, by the clock of the caller. With --memory it draws
-MiB, and what the system says of the process's peak counts. Those in which nothing fits (exit code
-2) are counted by themselves. The load of the machine is printed with the result,
-since whatever else runs makes all of it slower.
+MiB, and what the system says of the process's peak counts. With --relative --shortest and --longest
+are multiples of what the command takes by the best variant that two hours allow, choosing included,
+run once before. Those in which nothing fits (exit code 2) are counted by themselves. The load of
+the machine is printed with the result, since whatever else runs makes all of it slower.
 """
 
 import argparse
@@ -26,6 +28,9 @@ from pathlib import Path
 from fieldfare.common.console import table
 
 COLUMNS = ("limit", "took", "variant", "expected", "kept", "load")
+
+GENEROUS = {False: 7200.0, True: 65536.0}
+"""Seconds, or MiB, of the run that --relative makes first."""
 
 
 def trial(command: list[str], limit: float, *, memory: bool) -> dict[str, object]:
@@ -59,8 +64,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--memory", action="store_true", help="Draw memory instead of time.")
-    parser.add_argument("--shortest", type=float, required=True, help="Seconds, or MiB.")
-    parser.add_argument("--longest", type=float, required=True, help="Seconds, or MiB.")
+    parser.add_argument("--relative", action="store_true", help="Draw multiples of a first run's.")
+    parser.add_argument("--shortest", type=float, required=True, help="Seconds, MiB or multiples.")
+    parser.add_argument("--longest", type=float, required=True, help="Seconds, MiB or multiples.")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path)
@@ -68,8 +74,13 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     rows = []
+    unit = 1.0
+    if options.relative:
+        first = trial(options.command, GENEROUS[options.memory], memory=options.memory)
+        unit = float(str(first["took"]))
+        print(f"multiples of {unit:g}", flush=True)
     for _ in range(options.trials):
-        limit = options.shortest * (options.longest / options.shortest) ** rng.random()
+        limit = unit * options.shortest * (options.longest / options.shortest) ** rng.random()
         rows.append(trial(options.command, limit, memory=options.memory))
         print(table(rows[-1:]), flush=True)
     if options.output:

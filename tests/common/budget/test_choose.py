@@ -66,6 +66,34 @@ def test_what_cannot_be_fast_enough_is_not_measured() -> None:
     assert measured == ["large", "small"]  # a third of nine seconds is still too much
 
 
+@pytest.mark.parametrize(
+    ("limit", "measured"), [(12.0, []), (10.5, ["large"]), (4.0, ["large"]), (3.9, ["large"])]
+)
+def test_an_upper_bound_is_enough_where_it_fits(limit: float, measured: list[str]) -> None:
+    seen: list[str] = []
+
+    def seconds(variant: Variant) -> float:
+        seen.append(variant.name)
+        return variant.seconds
+
+    found = choose(
+        VARIANTS,
+        Limits(seconds=limit),
+        memory_of=lambda _: 1,
+        seconds_of=seconds,
+        at_most_of=lambda variant: 1.2 * variant.seconds,
+    )
+    assert seen == (measured if limit != 3.9 else ["large", "middle"])
+    assert found.expected.surely == (limit in (12.0, 4.0))
+    assert ("at most" in found.sentence("share")) == found.expected.surely
+
+
+def test_nothing_is_measured_where_time_is_not_limited() -> None:
+    seen: list[str] = []
+    assert chosen(seen, macs=4e9, memory=2**30) == "middle"
+    assert not seen
+
+
 def test_time_that_is_spent_ends_the_search() -> None:
     measured: list[str] = []
 

@@ -34,10 +34,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run will take: the memory as counted, the seconds as one measured unit tells."""
+    """What a run will take: the memory as counted, the seconds as one measured unit tells.
 
-    seconds: float
+    Attributes:
+        seconds: None where time is not limited, so that nothing was measured.
+        surely: the seconds are an upper bound, which was enough to know.
+    """
+
+    seconds: float | None
     memory: int
+    surely: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,11 @@ class Chosen:
 
     def sentence(self, metric: str) -> str:
         """For people: what was chosen and what it will give."""
-        return (
-            f"{self.variant.name}: expects {metric} {self.variant.quality:.3f}, "
-            f"about {format_seconds(self.expected.seconds)}, "
-            f"{format_bytes(self.expected.memory)}"
-        )
+        text = f"{self.variant.name}: expects {metric} {self.variant.quality:.3f}, "
+        if self.expected.seconds is not None:
+            about = "at most" if self.expected.surely else "about"
+            text += f"{about} {format_seconds(self.expected.seconds)}, "
+        return text + format_bytes(self.expected.memory)
 
 
 def choose(
@@ -62,6 +68,7 @@ def choose(
     *,
     memory_of: Callable[[Variant], int],
     seconds_of: Callable[[Variant], float],
+    at_most_of: Callable[[Variant], float] = lambda variant: math.inf,
     spent: Callable[[], float] = lambda: 0.0,
     margin: float = MARGIN,
 ) -> Chosen:
@@ -73,9 +80,11 @@ def choose(
     measuring is broken off: nothing can fit then.
 
     Args:
-        memory_of: bytes at the peak of the whole process; must itself take little.
-        seconds_of: of the rest of the run, from a unit that it measures; asked only where the
-            memory suffices.
+        memory_of: bytes at the peak of the whole process; asked of all variants where memory is
+            limited, else of the chosen one.
+        seconds_of: of the rest of the run, from a unit that it measures; asked only where time is
+            limited and the memory suffices.
+        at_most_of: an upper bound of that from less work; asked first, and enough where it fits.
         spent: seconds so far, those of measuring included.
         margin: that share. Operations are counted, not measured, and may take all of theirs.
 
@@ -91,7 +100,7 @@ def choose(
         left = [variant for variant in left if variant.macs <= limits.macs]
         if not left:
             raise _nothing("--budget", format_macs(limits.macs), format_macs(least))
-    trial = _Trial(left, limits, memory_of, seconds_of, spent, margin)
+    trial = _Trial(left, limits, memory_of, seconds_of, at_most_of, spent, margin)
     try:
         with deadline(None if limits.seconds is None else limits.seconds - spent()):
             return trial.run()
@@ -108,11 +117,13 @@ class _Trial:
         limits: Limits,
         memory_of: Callable[[Variant], int],
         seconds_of: Callable[[Variant], float],
+        at_most_of: Callable[[Variant], float],
         spent: Callable[[], float],
         margin: float,
     ) -> None:
         self._variants, self._limits, self._margin = variants, limits, margin
         self._memory_of, self._seconds_of, self._spent = memory_of, seconds_of, spent
+        self._at_most_of = at_most_of
         self._quickest = min(variants, key=lambda item: item.seconds)
         self._fastest: float | None = None
         self._scale = 0.0
@@ -121,13 +132,15 @@ class _Trial:
     def run(self) -> Chosen:
         """The first that fits; raises InputError."""
         left, limits = self._variants, self._limits
-        memory = {variant.name: self._memory_of(variant) for variant in left}
         if limits.memory is not None:
+            memory = {variant.name: self._memory_of(variant) for variant in left}
             left = [item for item in left if memory[item.name] <= self._margin * limits.memory]
             if not left:
                 needed = f"{math.ceil(min(memory.values()) / self._margin / 2**20)}MiB"
                 raise _nothing("--max-memory", format_bytes(limits.memory), needed)
-        most = math.inf if limits.seconds is None else self._margin * limits.seconds
+        if limits.seconds is None:
+            return Chosen(left[0], Expected(None, self._memory_of(left[0])))
+        most = self._margin * limits.seconds
         self._quickest = min(left, key=lambda item: item.seconds)
         for variant in left:
             if self._scale and self._spent() > most:
@@ -135,10 +148,13 @@ class _Trial:
             hopeless = self._scale and self._spent() + self._scale * variant.seconds > most
             if hopeless and variant is not self._quickest:  # whose time is to be asked for
                 continue
+            bound = self._at_most_of(variant) + self._spent()
+            if bound <= most:
+                return Chosen(variant, Expected(bound, self._memory_of(variant), surely=True))
             rest = self._seconds_of(variant)
             total = self._spent() + rest
             if total <= most:
-                return Chosen(variant, Expected(total, memory[variant.name]))
+                return Chosen(variant, Expected(total, self._memory_of(variant)))
             self._scale = rest / variant.seconds
             if variant is self._quickest:
                 self._fastest = total

@@ -2,6 +2,8 @@
 """`infer --within`, `--max-memory`, `--budget`, `--variant`: which variant, and what was true."""
 
 import dataclasses
+import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +43,8 @@ class Plan:
             "expected_quality": self.variant.quality,
         }
         if self.expected:
-            told |= {"expected_seconds": round(self.expected.seconds, 2)}
+            if self.expected.seconds is not None:
+                told |= {"expected_seconds": round(self.expected.seconds, 2)}
             told |= {"expected_memory": self.expected.memory}
         return told | {"run_seconds": round(running_seconds(), 2), "run_memory": peak_bytes()}
 
@@ -73,10 +76,12 @@ class Needs(Generic[Input]):
     Attributes:
         memory: bytes that it adds, besides those of one unit in the network; counted, not measured.
         seconds: of all of it, from a part that is done on trial.
+        at_most: an upper bound of that from a smaller part, where there is one.
     """
 
     memory: Callable[[Input], int]
     seconds: Callable[[Input], float]
+    at_most: Callable[[Input], float] = lambda _: math.inf
 
 
 def within(
@@ -130,19 +135,24 @@ def within(
         set_threads(max(1, (os.cpu_count() or 1) // workers))  # as each of them will have
     held = held_bytes()
 
+    @functools.lru_cache(maxsize=1)  # what it holds, a network say, is not held of all
+    def needed(name: str) -> Needs[Input]:
+        return needs(settled(options, found.named(name)))
+
     def memory(variant: Variant) -> int:
-        each = _of_each(needs(settled(options, variant)).memory, inputs, many=bool(workers))
+        each = _of_each(needed(variant.name).memory, inputs, many=bool(workers))
         return round(held + (variant.peak_bytes or 0) + max(each)) * abreast
 
-    def seconds(variant: Variant) -> float:
-        each = _of_each(needs(settled(options, variant)).seconds, inputs, many=bool(workers))
+    def together(asked_of: Callable[[Input], float]) -> float:
+        each = _of_each(asked_of, inputs, many=bool(workers))
         return starting + max(sum(each) / abreast, *each, 0.0)
 
     chosen = choose(
         _open(found, options),
         limits,
         memory_of=memory,
-        seconds_of=seconds,
+        seconds_of=lambda variant: together(needed(variant.name).seconds),
+        at_most_of=lambda variant: together(needed(variant.name).at_most),
         spent=running_seconds,
     )
     console.say(chosen.sentence(found.metric))
