@@ -5,6 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -17,11 +18,18 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.search.tasks import Given, make_task
 from fieldfare.netsec.capture import read_flows
 from fieldfare.netsec.commands.search import SPACE, TrafficSearch
+from fieldfare.netsec.commands.search_cells import HAND_MADE as CELLS_HAND_MADE
+from fieldfare.netsec.commands.search_cells import SPACE as CELLS_SPACE
+from fieldfare.netsec.commands.search_cells import CellsSearch
 from fieldfare.netsec.commands.search_mixers import SPACE as MIXERS_SPACE
 from fieldfare.netsec.commands.search_mixers import MixersSearch
 from fieldfare.netsec.inference.classifier import load_classifier
+from fieldfare.netsec.networks.experts import ExpertsConfig
 from fieldfare.netsec.networks.netmamba.config import CONFIGS
+from fieldfare.netsec.networks.netmamba.experts import install_experts
 from fieldfare.netsec.networks.netmamba.mixers import SoftmaxAttention
+from fieldfare.netsec.networks.netmamba.network import NetMambaClassifier
+from fieldfare.netsec.networks.netmamba.pretraining import NetMambaPretraining
 
 SMALL = {"packets": 1, "payload": 16, "width": 32, "depth": 1, "learning_rate": 4e-3}
 
@@ -149,3 +157,44 @@ def test_attention_has_whole_heads() -> None:
     torch.testing.assert_close(attention(x), attention.out_proj(torch.cat(by_hand, -1)))
     with pytest.raises(ValueError, match="width 40"):
         SoftmaxAttention(40)
+
+
+CELLS = {"packets": 1, "payload": 16, "width": 8, "repeats": 1, "learning_rate": 4e-3}
+
+
+def cells_choice(**genes: object):  # type: ignore[no-untyped-def]
+    drawn = CELLS_SPACE.sample(np.random.default_rng(0))
+    return CELLS_SPACE.canonical({**drawn, **CELLS, **genes})
+
+
+def test_cells_are_counted_exactly() -> None:
+    assert CELLS_SPACE.count() == 4 * 2 * 3 * 2 * 3 * 2_034_422**2
+    task_genes = CELLS_SPACE.canonical(CELLS_HAND_MADE)
+    assert CELLS_SPACE.cell(task_genes, "normal") == CELLS_SPACE.cell(task_genes, "reduction")
+
+
+def test_networks_of_cells_label_captures_alone_as_in_a_batch(labels: Path, tmp_path: Path) -> None:
+    task = CellsSearch(Given((labels,), steps=3, folder=tmp_path))
+    assert list(task.presets) == ["chain of residual convolutions"]
+    choice, target = cells_choice(), tmp_path / "found.safetensors"
+    assert task.macs(cells_choice(width=16)) > task.macs(choice) > 0
+    assert task.macs(cells_choice(packets=3)) > task.macs(choice)
+    task.evaluate(choice, target, tmp_path / "work")
+    classifier, card = load_classifier(str(target))
+    assert "traffic-cells" in card.training
+    assert "cells" in card.config["network"]
+    rows = torch.randint(0, 256, (3, 64)).to(torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.network(rows)[:1], classifier.network(rows[:1]))
+
+
+def test_what_needs_blocks_is_refused_of_cells(labels: Path) -> None:
+    config = CellsSearch(Given((labels,))).config(cells_choice())
+    with pytest.raises(ValueError, match="cannot be pre-trained"):
+        NetMambaPretraining(config)
+    network = NetMambaClassifier(config, 2)
+    with pytest.raises(ValueError, match="no blocks to add experts to"):
+        install_experts(network, config, ExpertsConfig(kind="learned", start="split"))
+    for broken in ("[1]", "{", '{"normal": [], "reduction": []}'):
+        with pytest.raises(ValueError):  # noqa: PT011
+            NetMambaClassifier(dataclasses.replace(config, cells=broken), 2)

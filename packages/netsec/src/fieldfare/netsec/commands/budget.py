@@ -21,9 +21,9 @@ from ..inference.classifier import FlowClassifier, load_classifier
 from ..inference.label import LabelSettings, label_flows
 from ..options import DEFAULT_MODEL, InferOptions
 
-FLOWS, FEW = 128, 16
-"""As many are labelled on trial, if there are that many: the fewer, the more each costs; and before
-that, since the first are slow."""
+FLOWS, FEW, SHARE = 128, 16, 4
+"""So many are labelled on trial, if there are that many: the fewer, the more each costs; of few
+flows a quarter, but as many as are labelled before that, since the first are slow."""
 
 LATER = 96 * 2**20
 """Bytes of what is loaded only when labels are written."""
@@ -96,7 +96,8 @@ def needs_of(
             found = read(recording, given)
             if found.flows is None:
                 return found.seconds
-            flows = found.flows
+            few = min(max(FEW, found.count // SHARE), len(found.flows))
+            flows = take(found.flows, np.linspace(0, len(found.flows) - 1, few).astype(np.int64))
             classifier, _ = load_classifier(chosen.model, show=chosen.show, device=chosen.device)
             settings = settings_of(chosen, classifier)
             label_flows(classifier, take(flows, np.arange(min(FEW, len(flows)))), settings)

@@ -16,6 +16,7 @@ from fieldfare.common.commands.train import today
 from fieldfare.common.elastic.genes import Choice, Space, Value
 from fieldfare.common.errors import InputError
 from fieldfare.common.search.tasks import Given, require_files
+from fieldfare.common.training import TrainSettings
 from fieldfare.common.weights import Metric, ModelCard, save_with_page
 
 from ..data.dataset import LabelledFlows, load_flows, training_options
@@ -67,12 +68,13 @@ class TrafficSearch:
         InputError: not one LABELS.csv, or one without the splits train and val.
     """
 
-    kind = "traffic"
-    """Of the search, as `fieldfare search` names it."""
+    verb, kind = "search", "traffic"
+    """As the command line names them."""
 
     space = SPACE
     hand_made = HAND_MADE
-    recipe = ("learning_rate",)
+    by_hand = "netmamba/small"
+    recipe: tuple[str, ...] = ("learning_rate",)
     unit = f"{FLOWS} flows"
     metric = "macro-F1 on the flows of the split val, ports hidden"
     command = "net-traffic infer CAPTURE -o FLOWS"
@@ -93,7 +95,7 @@ class TrafficSearch:
                 for capture in self.labels.captures
             ],
         }
-        self.presets = {"netmamba/small": self.space.canonical(self.hand_made)}
+        self.presets = {self.by_hand: self.space.canonical(self.hand_made)}
 
     def config(self, choice: Choice) -> NetMambaConfig:
         """NetMamba small in another size."""
@@ -155,22 +157,42 @@ class TrafficSearch:
 
         return unit
 
-    def evaluate(self, choice: Choice, target: Path, work: Path) -> float:
-        """Train on the split train, at most so many flows of a class from each capture."""
-        kind, _ = preset("netmamba/small")
-        config, hidden = self.config(choice), field_names(HIDDEN)
+    def how(self) -> FineTuning:
+        """At most so many flows of a class from each capture."""
+        return FineTuning(hidden=field_names(HIDDEN), per_capture=PER_CAPTURE)
+
+    def short_run(self, rate: float, work: Path) -> TrainSettings:
+        """Of one network."""
         options = TrainOptions(
             output=work,
             steps=self.steps,
-            learning_rate=float(choice["learning_rate"]),
+            learning_rate=rate,
             seed=self.seed,
             device=self.device,
         )
-        how = FineTuning(hidden=hidden, per_capture=PER_CAPTURE)
-        settings = settings_of(options, validate_every=self.steps)
+        return settings_of(options, validate_every=self.steps)
+
+    def evaluate(self, choice: Choice, target: Path, work: Path) -> float:
+        """Train on the split train."""
+        kind, _ = preset("netmamba/small")
+        config = self.config(choice)
+        settings = self.short_run(float(choice["learning_rate"]), work)
         network, _ = train_classifier(
-            kind, config, self.flows.of_split("train"), how, settings, work, quiet=True
+            kind, config, self.flows.of_split("train"), self.how(), settings, work, quiet=True
         )
+        return self.keep(network, config, target, settings, "found by fieldfare search")
+
+    def keep(
+        self,
+        network: nn.Module,
+        config: NetMambaConfig,
+        target: Path,
+        settings: TrainSettings,
+        origin: str,
+    ) -> float:
+        """Measure a trained network on the split val and write its file; the quality."""
+        kind, _ = preset("netmamba/small")
+        hidden = field_names(HIDDEN)
         logits = joined([self._logits(network, part, config) for part in pieces(self.held.flows)])
         quality = score(self.held.label, logits, self.flows.classes).macro_f1
         described = ClassifierConfig(
@@ -183,14 +205,15 @@ class TrafficSearch:
         card = ModelCard(
             name=target.stem,
             task=TASK,
-            summary=f"{title(kind, config)}, found by fieldfare search: "
+            summary=f"{title(kind, config)}, {origin}: "
             f"{len(self.flows.classes)} classes of traffic.",
             config=dataclasses.asdict(described),
             data=f"{self.labels.path.name}: {int((self.flows.split == 0).sum())} flows, of which "
             f"at most {PER_CAPTURE} of a class from each capture",
             split=f"by capture: {len(self.held)} flows for validation, which chose among networks",
-            training=f"fieldfare search {self.kind}: {self.steps} steps of {options.batch} flows, "
-            f"learning rate {options.learning_rate:g}, {self.device}; always hidden: {HIDDEN}",
+            training=f"fieldfare {self.verb} {self.kind}: {settings.steps} steps of "
+            f"{settings.batch_size} flows, learning rate {settings.learning_rate:g}, "
+            f"{self.device}; always hidden: {HIDDEN}",
             limits=f"{LIMITS} A short run; it never says `unknown`.",
             seed=self.seed,
             date=today(),

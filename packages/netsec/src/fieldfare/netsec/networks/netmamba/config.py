@@ -28,6 +28,8 @@ class NetMambaConfig:
         conv_kernel: width of the causal convolution before it.
         expand: channels of the scan for each of the block.
         mixers: of each block of the encoder, names of `MIXERS`; empty: all scan, as published.
+        cells: JSON of a `search.cell_network.CellPlan`, whose network reads the tokens instead of
+            blocks; empty: blocks. Such a network has no CLS and cannot be pre-trained.
         drop_path: rate of stochastic depth behind the last block, rising to it from 0; training
             only.
 
@@ -50,6 +52,7 @@ class NetMambaConfig:
     expand: int = 2
     drop_path: float = 0.1
     mixers: tuple[str, ...] = ()
+    cells: str = ""
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
@@ -92,6 +95,8 @@ class NetMambaConfig:
         values = asdict(self)
         if not self.mixers:
             del values["mixers"]  # as cards before there was a choice
+        if not self.cells:
+            del values["cells"]
         return values
 
 

@@ -67,10 +67,12 @@ def install_experts(network: nn.Module, config: Any, experts: ExpertsConfig) -> 
     """Add a layer of experts to each block; see `experts.place_experts`.
 
     Raises:
-        ValueError: fresh weights, with which the network would not begin as it was.
+        ValueError: fresh weights, with which the network would not begin as it was; cells.
     """
     if experts.start == "fresh":
         raise ValueError("NetMamba's added experts begin at zero; take split or copies")
+    if config.cells:
+        raise ValueError("a network of cells has no blocks to add experts to")
     blocks = cast(Any, network).blocks
     for block in blocks:
         block.feed = _Added(config.embed_dim)

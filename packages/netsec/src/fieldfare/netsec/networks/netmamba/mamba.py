@@ -35,7 +35,7 @@ class Mamba(nn.Module):
         super().__init__()
         inner = expand * dim
         self.state_dim = state_dim
-        self.step_rank = math.ceil(dim / 16)
+        self.step_rank = step_rank(dim)
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, conv_kernel, groups=inner, padding=conv_kernel - 1)
         self.x_proj = nn.Linear(inner, self.step_rank + 2 * state_dim, bias=False)
@@ -75,6 +75,11 @@ class Mamba(nn.Module):
         )
         found: Tensor = self.out_proj(y.mT)
         return found
+
+
+def step_rank(dim: int) -> int:
+    """Numbers that the steps of all channels are made of."""
+    return math.ceil(dim / 16)
 
 
 def _project(weight: Tensor, x: Tensor) -> Tensor:

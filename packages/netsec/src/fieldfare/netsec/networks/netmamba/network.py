@@ -83,7 +83,15 @@ class NetMamba(nn.Module):
         self.patch_embed = embedding(config.stride, config.embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens + 1, config.embed_dim))
-        self.blocks = make_blocks(config, config.embed_dim, config.depth, config.mixers)
+        self.blocks = (
+            nn.ModuleList()
+            if config.cells
+            else make_blocks(config, config.embed_dim, config.depth, config.mixers)
+        )
+        if config.cells:
+            from .cells import CellTrunk
+
+            self.cells = CellTrunk(config)
         self.norm_f = RMSNorm(config.embed_dim)
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=POSITION_STD)
@@ -109,7 +117,13 @@ class NetMamba(nn.Module):
         return found
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """CLS put last, then the blocks; (B, T, embed_dim) -> (B, T + 1, embed_dim)."""
+        """CLS put last, then the blocks; (B, T, embed_dim) -> (B, T + 1, embed_dim).
+
+        Cells give the mean over the tokens alone: (B, 1, embed_dim).
+        """
+        if self.config.cells:
+            mean: Tensor = self.norm_f(self.cells(tokens))
+            return mean
         cls = (self.cls_token + self.pos_embed[:, -1:]).expand(tokens.shape[0], -1, -1)
         x = torch.cat([tokens, cls], dim=1)
         rate = self.config.drop_path

@@ -40,10 +40,15 @@ class NetMambaPretraining(NetMamba):
         config: sizes.
         normalise_targets: reconstruct each token relative to its own mean and deviation (off in the
             published training).
+
+    Raises:
+        ValueError: a network of cells, which would not see where a token was.
     """
 
     def __init__(self, config: NetMambaConfig, *, normalise_targets: bool = False) -> None:
         super().__init__(config)
+        if config.cells:
+            raise ValueError("a network of cells cannot be pre-trained")
         width = config.decoder_embed_dim
         self.normalise_targets = normalise_targets
         self.decoder_embed = nn.Linear(config.embed_dim, width)
