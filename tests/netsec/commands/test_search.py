@@ -21,12 +21,14 @@ from fieldfare.netsec.commands.search import SPACE, TrafficSearch
 from fieldfare.netsec.commands.search_cells import HAND_MADE as CELLS_HAND_MADE
 from fieldfare.netsec.commands.search_cells import SPACE as CELLS_SPACE
 from fieldfare.netsec.commands.search_cells import CellsSearch
+from fieldfare.netsec.commands.search_experts import SPACE as EXPERTS_SPACE
+from fieldfare.netsec.commands.search_experts import ExpertsSearch
 from fieldfare.netsec.commands.search_mixers import SPACE as MIXERS_SPACE
 from fieldfare.netsec.commands.search_mixers import MixersSearch
 from fieldfare.netsec.inference.classifier import load_classifier
 from fieldfare.netsec.networks.experts import ExpertsConfig
 from fieldfare.netsec.networks.netmamba.config import CONFIGS
-from fieldfare.netsec.networks.netmamba.experts import install_experts
+from fieldfare.netsec.networks.netmamba.experts import install_experts, used
 from fieldfare.netsec.networks.netmamba.mixers import SoftmaxAttention
 from fieldfare.netsec.networks.netmamba.network import NetMambaClassifier
 from fieldfare.netsec.networks.netmamba.pretraining import NetMambaPretraining
@@ -198,3 +200,49 @@ def test_what_needs_blocks_is_refused_of_cells(labels: Path) -> None:
     for broken in ("[1]", "{", '{"normal": [], "reduction": []}'):
         with pytest.raises(ValueError):  # noqa: PT011
             NetMambaClassifier(dataclasses.replace(config, cells=broken), 2)
+
+
+EXPERTS = {"packets": 1, "payload": 16, "width": 32, "depth": 2, "router": "learned"}
+RUN = {"experts1": 1, "experts2": 4, "experts3": 8, "learning_rate": 4e-3}
+
+
+def test_experts_are_counted_without_those_of_blocks_that_are_not_there() -> None:
+    assert EXPERTS_SPACE.count() == 4 * 2 * 3 * 2 * (4 + 16 + 64) * 3
+    one = EXPERTS_SPACE.canonical(EXPERTS | RUN)
+    assert one == EXPERTS_SPACE.canonical(EXPERTS | RUN | {"experts3": 1})
+    assert one != EXPERTS_SPACE.canonical(EXPERTS | RUN | {"experts2": 1})
+
+
+@pytest.mark.parametrize("router", ["learned", "random"])
+def test_each_block_runs_its_number_of_experts(labels: Path, tmp_path: Path, router: str) -> None:
+    task = ExpertsSearch(Given((labels,), steps=3, folder=tmp_path))
+    choice = EXPERTS_SPACE.canonical(EXPERTS | RUN | {"router": router})
+    more = EXPERTS_SPACE.canonical(EXPERTS | RUN | {"router": router, "experts1": 2})
+    eighth = 2 * 2 * 32 * 32 / 8  # of a layer with 64 hidden units: 17 tokens of 16 flows run it
+    assert task.macs(more) - task.macs(choice) == 16 * 17 * eighth
+    target = tmp_path / "found.safetensors"
+    task.evaluate(choice, target, tmp_path / "work")
+    classifier, card = load_classifier(str(target))
+    assert card.config["experts"]["by_layer"] == [1, 4]
+    assert "1, 4 per token, layer by layer" in card.training
+    rows = torch.randint(0, 256, (3, 64)).to(torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.network(rows)[:1], classifier.network(rows[:1]))
+    assert used(classifier.network)[0][0].sum(dim=-1).tolist() == [17, 4 * 17]
+    same, _ = load_classifier(str(target), experts_per_token=2)
+    with torch.no_grad():
+        same.network(rows)
+    assert used(same.network)[0][0].sum(dim=-1).tolist() == [2 * 17, 2 * 17]
+
+
+def test_numbers_of_experts_by_layer_must_fit() -> None:
+    with pytest.raises(ValueError, match="layer, of 8"):
+        ExpertsConfig(kind="learned", by_layer=(9,))
+    with pytest.raises(ValueError, match="no number of experts per token"):
+        ExpertsConfig(kind="switch", by_layer=(1,))
+    config = dataclasses.replace(CONFIGS["small"], depth=2)
+    with pytest.raises(ValueError, match="1 numbers of experts per token for 2 layers"):
+        install_experts(
+            NetMambaClassifier(config, 2), config, ExpertsConfig(kind="learned", by_layer=(1,))
+        )
+    assert "by_layer" not in ExpertsConfig(kind="learned").to_dict()

@@ -27,6 +27,7 @@ from ..evaluation.scores import score
 from ..inference.calibration import fit_temperature
 from ..inference.classifier import ClassifierConfig, run
 from ..networks.architectures import TASK, preset, title
+from ..networks.experts import ExpertsConfig
 from ..networks.netmamba.config import NetMambaConfig
 from ..networks.netmamba.mamba import Mamba
 from ..networks.netmamba.mixers import SoftmaxAttention
@@ -110,6 +111,10 @@ class TrafficSearch:
         )
         return found
 
+    def experts(self, choice: Choice) -> ExpertsConfig | None:
+        """None: it has no feed-forward layers."""
+        return None
+
     @cached_property
     def flows(self) -> LabelledFlows:
         """Of all captures, with as much kept of each as the largest network reads."""
@@ -126,7 +131,11 @@ class TrafficSearch:
 
     def _network(self, choice: Choice) -> nn.Module:
         kind, _ = preset("netmamba/small")
-        return kind.classifier(self.config(choice), len(self.labels.classes)).eval()
+        config, experts = self.config(choice), self.experts(choice)
+        network = kind.classifier(config, len(self.labels.classes))
+        if experts is not None:
+            kind.install_experts(network, config, experts)
+        return network.eval()
 
     def macs(self, choice: Choice) -> float:
         """Of linear layers, convolutions, the scan's states and attention's products."""
@@ -175,12 +184,14 @@ class TrafficSearch:
     def evaluate(self, choice: Choice, target: Path, work: Path) -> float:
         """Train on the split train."""
         kind, _ = preset("netmamba/small")
-        config = self.config(choice)
+        config, experts = self.config(choice), self.experts(choice)
         settings = self.short_run(float(choice["learning_rate"]), work)
         network, _ = train_classifier(
-            kind, config, self.flows.of_split("train"), self.how(), settings, work, quiet=True
-        )
-        return self.keep(network, config, target, settings, "found by fieldfare search")
+            kind, config, self.flows.of_split("train"), self.how(), settings, work,
+            experts=experts, quiet=True,
+        )  # fmt: skip
+        origin = "found by fieldfare search"
+        return self.keep(network, config, target, settings, origin, experts=experts)
 
     def keep(
         self,
@@ -189,6 +200,8 @@ class TrafficSearch:
         target: Path,
         settings: TrainSettings,
         origin: str,
+        *,
+        experts: ExpertsConfig | None = None,
     ) -> float:
         """Measure a trained network on the split val and write its file; the quality."""
         kind, _ = preset("netmamba/small")
@@ -201,6 +214,7 @@ class TrafficSearch:
             classes=self.flows.classes,
             hidden=hidden,
             temperature=fit_temperature(logits, self.held.label) or 1.0,
+            experts=None if experts is None else experts.to_dict(),
         )
         card = ModelCard(
             name=target.stem,
@@ -213,7 +227,8 @@ class TrafficSearch:
             split=f"by capture: {len(self.held)} flows for validation, which chose among networks",
             training=f"fieldfare {self.verb} {self.kind}: {settings.steps} steps of "
             f"{settings.batch_size} flows, learning rate {settings.learning_rate:g}, "
-            f"{self.device}; always hidden: {HIDDEN}",
+            f"{self.device}; always hidden: {HIDDEN}"
+            + (f"; {experts.sentence()}" if experts else ""),
             limits=f"{LIMITS} A short run; it never says `unknown`.",
             seed=self.seed,
             date=today(),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldfare.common.experts import Bank, Chain, chains, install, set_experts_per_token
-from fieldfare.common.experts.choice import scheduled_k
+from fieldfare.common.experts.choice import scheduled_k, with_k
 from fieldfare.common.experts.host import layers
 from fieldfare.common.experts.layer import ExpertLayer
 from fieldfare.common.experts.losses import balance, consistency
@@ -42,6 +42,8 @@ class ExpertsConfig:
         seed: of fixed random routers.
         held: experts that are left, and matrices that they use, by layer; those not named hold
             `count` of each.
+        by_layer: of them each token runs in each layer, in the order of the layers; empty: k in
+            all. Of kinds with a dial.
 
     Raises:
         ValueError: out of range.
@@ -53,6 +55,7 @@ class ExpertsConfig:
     start: Start = "split"
     seed: int = 0
     held: Mapping[str, Sequence[int]] | None = None
+    by_layer: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in EXPERTS:
@@ -61,6 +64,11 @@ class ExpertsConfig:
             raise ValueError(f"start is {self.start!r}; it must be split, copies or fresh")
         if not 1 <= self.k <= self.count:
             raise ValueError(f"{self.k} experts per token of {self.count}")
+        object.__setattr__(self, "by_layer", tuple(self.by_layer))  # a card's are a list
+        if self.by_layer and not self.has_dial:
+            raise ValueError(f"{self.kind} experts have no number of experts per token to set")
+        if any(not 1 <= k <= self.count for k in self.by_layer):
+            raise ValueError(f"{list(self.by_layer)} experts per token, by layer, of {self.count}")
         for name, sizes in (self.held or {}).items():
             if len(sizes) != 2 or not 1 <= sizes[1] <= sizes[0] <= self.count:
                 raise ValueError(f"{name}: {list(sizes)} experts and matrices of {self.count}")
@@ -77,11 +85,14 @@ class ExpertsConfig:
 
     def sentence(self) -> str:
         """For cards: what there is."""
-        return f"{self.kind} experts, {self.count} a layer ({self.start}), {self.k} per token"
+        each = ", ".join(map(str, self.by_layer))
+        run = f"{each} per token, layer by layer" if each else f"{self.k} per token"
+        return f"{self.kind} experts, {self.count} a layer ({self.start}), {run}"
 
     def to_dict(self) -> dict[str, Any]:
         """What a model card holds."""
-        return asdict(self)
+        found = asdict(self)
+        return found if self.by_layer else {n: v for n, v in found.items() if n != "by_layer"}
 
 
 def place_experts(
@@ -104,7 +115,8 @@ def place_experts(
         A chain for each list of names.
 
     Raises:
-        ValueError: the experts do not divide the hidden units.
+        ValueError: the experts do not divide the hidden units, or numbers by layer are not as
+            many as layers.
     """
     found = []
     for place, own in enumerate(names):
@@ -129,6 +141,8 @@ def place_experts(
         found.append(install(network, own, make))
     for name, (experts, matrices) in (config.held or {}).items():
         _shrink(network, name, experts, matrices)
+    if config.by_layer:
+        set_dial(network, config)
     return found
 
 
@@ -150,6 +164,20 @@ def held_of(network: nn.Module) -> dict[str, list[int]]:
     }
 
 
+def set_dial(network: nn.Module, config: ExpertsConfig) -> None:
+    """Let each layer run as many experts per token as the card says.
+
+    Raises:
+        ValueError: numbers by layer are not as many as layers.
+    """
+    hosted = list(layers(network).values())
+    each = config.by_layer or (config.k,) * len(hosted)
+    if len(each) != len(hosted):
+        raise ValueError(f"{len(each)} numbers of experts per token for {len(hosted)} layers")
+    for layer, k in zip(hosted, each, strict=True):
+        layer.choose = with_k(layer.choose, k)
+
+
 def turn(network: nn.Module, config: ExpertsConfig, k: int) -> ExpertsConfig:
     """Set how many experts each token runs.
 
@@ -161,7 +189,7 @@ def turn(network: nn.Module, config: ExpertsConfig, k: int) -> ExpertsConfig:
     """
     if not config.has_dial:
         raise ValueError(f"{config.kind} experts have no number of experts per token to set")
-    changed = replace(config, k=k)
+    changed = replace(config, k=k, by_layer=())
     set_experts_per_token(network, k)
     return changed
 
@@ -197,7 +225,7 @@ def answer(
 
     Stochastic experts answer twice, with other draws; both must agree (THOR).
     """
-    if config.has_dial:
+    if config.has_dial and not config.by_layer:
         set_experts_per_token(network, scheduled(config, step, steps))
     logits: Tensor = network(batch)
     if not config.keyed:

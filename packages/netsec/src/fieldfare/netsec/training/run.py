@@ -29,7 +29,7 @@ from ..inference.calibration import fit_temperature
 from ..inference.classifier import run
 from ..inference.start import Start, first_network
 from ..networks.architectures import Architecture
-from ..networks.experts import ExpertsConfig, answer, turn
+from ..networks.experts import ExpertsConfig, answer, set_dial
 from .variants import Draws, Teacher, Variants
 
 
@@ -219,7 +219,7 @@ def train_classifier(
     )  # fmt: skip
     trained = trained.network if isinstance(trained, _Remembering) else trained
     if experts is not None and experts.has_dial:
-        turn(trained, experts, experts.k)
+        set_dial(trained, experts)
     if held is None:
         return trained, None
     return trained, fit_temperature(logits_of(trained), held.label)
