@@ -4,9 +4,8 @@
     python benchmarks/remote_sensing/buildings_variants.py --data "$FIELDFARE_DATA"
 
 Quality is the building IoU on Nairobi A, a place that was not trained on and that the models were
-chosen by. Cost is of 512 x 512 pixels of the scene at the model's pixel size: where tiles share
-fewer pixels, or pixels are coarser, there are fewer of them. Processor time on one thread, the
-variants in turn, the smallest of several.
+chosen by. Cost is of 512 x 512 pixels of the scene: where tiles share fewer pixels, there are fewer
+of them. Processor time on one thread, the variants in turn, the smallest of several.
 """
 
 import argparse
@@ -30,8 +29,6 @@ from fieldfare.remote_sensing.buildings.options import DEFAULT_MODEL, EvalOption
 
 TILE = 512
 OVERLAPS = {128: "", 32: "-thin"}
-COARSER = (0.4, 0.5, 0.6)
-"""Metres a pixel beside the model's own, thin overlap and bfloat16 alone."""
 PLACE = "buildings_more/val/nairobi_a"
 
 
@@ -78,10 +75,6 @@ def main() -> None:
             "precision": precision,
             "overlap": overlap,
         }
-    own = network.config.gsd
-    for depth, size in itertools.product(depths_of(network.config), COARSER):
-        like = plans[f"L{depth}-bf16-thin"]
-        plans[f"L{depth}-bf16-thin-{size:g}m"] = {**like, "pixel_size": size}
     found = collect(
         TASK,
         plans,
@@ -90,10 +83,8 @@ def main() -> None:
         quality=lambda settings: quality(InferSettings(**settings), options.data),
         weights=lambda settings: locate(settings["model"], TASK).stat().st_size,
         macs=lambda settings: macs(network, settings["depth"]),
-        # Tiles of 512 x 512 new pixels of the model's size.
-        share=lambda settings: (
-            (TILE / (TILE - settings["overlap"]) * own / settings.get("pixel_size", own)) ** 2
-        ),
+        # Tiles of 512 x 512 new pixels.
+        share=lambda settings: (TILE / (TILE - settings["overlap"])) ** 2,
         repeats=options.repeats,
     )
     found.write(Path(weights.__file__).parent / f"{TASK}{SUFFIX}")
