@@ -56,3 +56,19 @@ def write_folder(folder: Path) -> Path:
     (folder / "a.pcap").write_bytes(pcap(first))
     (folder / "b.pcap").write_bytes(pcap([*web(3001), *name(3002)]))
     return write_labels(folder)
+
+
+def write_web_and_name(folder: Path, *, train: int, val: int) -> Path:
+    """Labels of WEB and NAME, so many flows each to train on and for validation."""
+    rows = []
+    for split, file, first, count in (
+        ("train", "a.pcap", 2000, train),
+        ("val", "v.pcap", 4000, val),
+    ):
+        webs = range(first, first + count)
+        names = range(first + 100, first + 100 + count)
+        packets = [*(p for port in webs for p in web(port)), *(p for n in names for p in name(n))]
+        (folder / file).write_bytes(pcap(packets))
+        rows += [row(split, file, "WEB", port) for port in webs]
+        rows += [row(split, file, "NAME", port) for port in names]
+    return write_labels(folder, rows)

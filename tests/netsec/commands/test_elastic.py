@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from labelled_captures import name, row, web, write_labels
-from make_captures import pcap
+from labelled_captures import write_web_and_name
 
 from fieldfare.common.cli import main
 from fieldfare.common.errors import InputError
@@ -25,16 +24,7 @@ SMALL = SPACE.canonical({"depth": 2, "width": 96})
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """WEB and NAME, 8 flows each to train on and 3 for validation."""
-    folder = tmp_path_factory.mktemp("labelled")
-    rows = []
-    for split, file, first, count in (("train", "a.pcap", 2000, 8), ("val", "v.pcap", 4000, 3)):
-        webs = range(first, first + count)
-        names = range(first + 100, first + 100 + count)
-        packets = [*(p for port in webs for p in web(port)), *(p for n in names for p in name(n))]
-        (folder / file).write_bytes(pcap(packets))
-        rows += [row(split, file, "WEB", port) for port in webs]
-        rows += [row(split, file, "NAME", port) for port in names]
-    return write_labels(folder, rows)
+    return write_web_and_name(tmp_path_factory.mktemp("labelled"), train=8, val=3)
 
 
 def draw(task: TrafficElastic, count: int) -> tuple[torch.Tensor, ...]:

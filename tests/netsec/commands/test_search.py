@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from labelled_captures import name, row, web, write_folder, write_labels
-from make_captures import pcap
+from labelled_captures import write_folder, write_web_and_name
 from torch import nn
 
 from fieldfare.common.cli import main
@@ -39,16 +38,7 @@ SMALL = {"packets": 1, "payload": 16, "width": 32, "depth": 1, "learning_rate": 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """WEB and NAME, 12 flows each to train on and 4 for validation."""
-    folder = tmp_path_factory.mktemp("labelled")
-    rows = []
-    for split, file, first, count in (("train", "a.pcap", 2000, 12), ("val", "v.pcap", 4000, 4)):
-        webs = range(first, first + count)
-        names = range(first + 100, first + 100 + count)
-        packets = [*(p for port in webs for p in web(port)), *(p for n in names for p in name(n))]
-        (folder / file).write_bytes(pcap(packets))
-        rows += [row(split, file, "WEB", port) for port in webs]
-        rows += [row(split, file, "NAME", port) for port in names]
-    return write_labels(folder, rows)
+    return write_web_and_name(tmp_path_factory.mktemp("labelled"), train=12, val=4)
 
 
 def test_costs_rise_with_what_is_read_and_with_the_network(labels: Path) -> None:
