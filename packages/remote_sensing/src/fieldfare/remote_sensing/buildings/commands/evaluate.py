@@ -20,6 +20,7 @@ SHOWN = (
     *("scene", "model", "depth", "gmacs", "set", "building_iou", "mean_iou", "accuracy"),
     *("pixel_f1", "relaxed_precision", "relaxed_recall", "break_even", "relaxed_break_even"),
     *("boundary_iou", "object_f1", "ap50", "ap75", "polis", "count_error"),
+    *("label_shift_m", "label_bearing"),
 )
 
 

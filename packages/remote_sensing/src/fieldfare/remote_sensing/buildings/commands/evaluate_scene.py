@@ -4,6 +4,7 @@
 import dataclasses
 import itertools
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
@@ -23,6 +24,7 @@ from ...rasters.opening import open_raster
 from ...scenes.ground import placed
 from ..data.labels import read_labels
 from ..evaluation import compare as evaluation
+from ..evaluation.moved_labels import moved_labels
 from ..evaluation.reports import Evaluation
 from ..inference import run as inference
 from ..inference.footprints import MISSING, FootprintSettings, extract
@@ -103,9 +105,9 @@ def evaluate_scene(
         probability = Path(folder) / "probability.tif"
         raw = dataclasses.replace(settings.footprints, regularise=False)
         bars: list[Progress] = []
+        title = f"{model} L{depth}" if depth else model
 
         def started(job: inference.Job) -> None:
-            title = f"{model} L{depth}" if depth else model
             bars.append(Progress(title, len(job.tiles), quiet=quiet))
 
         result = inference.infer(
@@ -126,10 +128,10 @@ def evaluate_scene(
             probability = _on_grid_of(scene, probability)
         if len(unknown):
             probability = _without(unknown, probability)
-        return evaluation.evaluate_scene(
+        measured = partial(
+            evaluation.evaluate_scene,
             probability,
             frames,
-            labels,
             image=scene,
             threshold=settings.footprints.threshold,
             min_area=settings.footprints.min_area,
@@ -138,6 +140,20 @@ def evaluate_scene(
             model=model,
             depth=depth,
         )
+        found = measured(labels)
+        aside = moved_labels(frames["raw"], labels, gsd=gsd)
+        if aside is None:
+            return found
+        shift, moved = aside
+        console.say(
+            f"the labels lie {shift.distance_m:.1f} m from what {title} sees, bearing "
+            f"{shift.direction:.0f} degrees (median of {shift.pairs} buildings): either may be "
+            "wrong; rows 'labels moved' count with the labels moved there",
+            quiet=quiet,
+        )
+        sets = {f"{name}, labels moved": scores for name, scores in measured(moved).sets.items()}
+        about = {"label_shift_m": shift.distance_m, "label_bearing": shift.direction}
+        return dataclasses.replace(found, sets=found.sets | sets, settings=found.settings | about)
 
 
 def _without(unknown: np.ndarray, probability: Path) -> Path:

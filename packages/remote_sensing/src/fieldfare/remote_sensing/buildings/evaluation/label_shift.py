@@ -24,6 +24,9 @@ REACH = 10.0
 CELL = 0.5
 """Metres: grid of the coarse search."""
 
+LEAST = 0.5
+"""Metres: smaller shifts are not worth a word."""
+
 BLOCK = 256.0
 """Metres: side of what is correlated at once."""
 
@@ -51,6 +54,12 @@ class Shift:
     spread_east_m: float
     spread_north_m: float
     pairs: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is larger than LEAST and than three standard errors of a median."""
+        spread = math.hypot(self.spread_east_m, self.spread_north_m)
+        return self.distance_m > max(LEAST, 3 * 0.93 * spread / math.sqrt(self.pairs))
 
 
 def label_shift(predicted: np.ndarray, labels: np.ndarray, *, reach: float = REACH) -> Shift | None:

@@ -53,6 +53,9 @@ DEFINITIONS = {
     "polis": "PoLiS distance of matched pairs, mean: vertices of each to the outline of the other "
     "(Avbelj et al. 2015, doi 10.1109/LGRS.2014.2330695); metres, or pixels without CRS.",
     "count_error": "(predicted - true) / true number of buildings; above 0 is too many.",
+    "label_shift_m": "How far the labels lie from what the model sees, metres: median over pairs "
+    "of the same building. Sets named 'labels moved' are measured with the labels moved there.",
+    "label_bearing": "In which direction, degrees, 0 north, 90 east.",
     "threshold": "Probability from which a pixel is a building.",
     "min_area": "Smaller buildings do not count in object measures; m2, or square pixels.",
     "size_bins": "recall: of true buildings of this area; precision: of predictions of this area; "
