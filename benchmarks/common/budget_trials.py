@@ -29,6 +29,9 @@ from fieldfare.common.console import table
 
 COLUMNS = ("limit", "took", "variant", "expected", "kept", "load")
 
+REFUSED = ("nothing fits", "at the least")
+"""Of the lines that refuse a limit as too small."""
+
 GENEROUS = {False: 7200.0, True: 65536.0}
 """Seconds, or MiB, of the run that --relative makes first."""
 
@@ -50,13 +53,14 @@ def trial(command: list[str], limit: float, *, memory: bool) -> dict[str, object
     took = used.ru_maxrss / 1024 if memory else seconds
     row: dict[str, object] = {"limit": round(limit, 2), "took": round(took, 2)}
     row["load"] = round(os.getloadavg()[0], 2)
-    if run.returncode == 2 and "nothing fits" in errors:
+    if run.returncode == 2 and any(words in errors for words in REFUSED):
         return row | {"variant": "", "expected": None, "kept": None}
     if run.returncode:
         raise SystemExit(errors)
     found = json.loads(answer)
     expected = None if memory else found["expected_seconds"]
-    return row | {"variant": found["variant"], "expected": expected, "kept": took <= limit}
+    variant = found.get("variant") or "as planned"  # where memory chooses none
+    return row | {"variant": variant, "expected": expected, "kept": took <= limit}
 
 
 def main() -> None:

@@ -6,7 +6,8 @@
 
 Prints the mean Dice of WT, TC and ET over the cases, and of the three means, for every model given,
 for the mean of every 3D with every 2D one, and for every post-processing. A case without a region,
-where none is found either, does not count for it.
+where none is found either, does not count for it. `--confusion` also prints what became of each
+part, in ml over all cases, with the first threshold and without post-processing.
 """
 
 import argparse
@@ -30,6 +31,8 @@ from fieldfare.medical.volumes.resampling import resample_axes
 
 STEPS = ((), ("fill-holes",), ("hysteresis",), ("hysteresis", "fill-holes"))
 SCHEME = "brats2023"
+PARTS = ("none", "oedema", "core", "enhancing")
+"""By how many of the regions hold a voxel."""
 
 
 def pairs_of(predictors: dict[str, Predictor]) -> list[tuple[str, str]]:
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--tta", default="none")
     parser.add_argument("--thresholds", default="0.5", help="With commas.")
+    parser.add_argument("--confusion", action="store_true")
     options = parser.parse_args()
     set_threads()
     thresholds = [float(part) for part in options.thresholds.split(",")]
@@ -71,15 +75,18 @@ def main() -> None:
     }
     cases = [case for case in read_table(options.table) if case.split == "val"]
     scores: dict[tuple[str, ...], list[list[float]]] = {}
+    mixed: dict[str, np.ndarray] = {}
     with Progress("judge", len(cases), unit="case") as bar:
         for number, case in enumerate(cases, 1):
-            truth = to_regions(read_labels(case.labels).data, SCHEME)
+            given = read_labels(case.labels)
+            truth = to_regions(given.data, SCHEME)
+            voxel = abs(np.linalg.det(given.affine[:3, :3])) / 1000
             for name, job, found in predictions(case, predictors):
                 for steps, threshold in itertools.product(STEPS, thresholds):
-                    labels = finished(job, found.copy(), steps, threshold)
-                    row = [
-                        dice(a, b) for a, b in zip(to_regions(labels, SCHEME), truth, strict=True)
-                    ]
+                    ours = to_regions(finished(job, found.copy(), steps, threshold), SCHEME)
+                    row = [dice(a, b) for a, b in zip(ours, truth, strict=True)]
+                    if not steps and threshold == thresholds[0]:
+                        mixed[name] = mixed.get(name, 0) + voxel * confusion(truth, ours)
                     key = (name, f"{threshold:g}", ",".join(steps) or "none")
                     scores.setdefault(key, []).append(row)
             bar.update(number)
@@ -90,6 +97,19 @@ def main() -> None:
         row |= {region: round(float(mean), 4) for region, mean in zip(REGIONS, means, strict=True)}
         rows.append(row | {"mean": round(float(means.mean()), 4)})
     print(console.table(rows))
+    if options.confusion:
+        for name, table in mixed.items():
+            named = [
+                {"model": name, "is": part, **dict(zip(PARTS, row.round(1).tolist(), strict=True))}
+                for part, row in zip(PARTS, table, strict=True)
+            ]
+            print(console.table(named))
+
+
+def confusion(truth: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """Voxels (4, 4) that are one of PARTS and are called one; of regions (3, X, Y, Z) that nest."""
+    pairs = len(PARTS) * np.asarray(truth).sum(axis=0) + np.asarray(ours).sum(axis=0)
+    return np.bincount(pairs.ravel(), minlength=len(PARTS) ** 2).reshape(len(PARTS), -1)
 
 
 def finished(

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fieldfare.common.budget.collect import collect
 from fieldfare.common.budget.variants import SUFFIX, Variant, Variants
@@ -45,6 +46,7 @@ FLIPS = {"tta": "axial"}
 WAYS: dict[str, Settings] = {
     "slices": {"model": SLICES, "overlap": None},
     "volume-0": {"model": DEFAULT_MODEL, "overlap": 0},
+    "volume-8": {"model": DEFAULT_MODEL, "overlap": 8},
     "volume-16": {"model": DEFAULT_MODEL, "overlap": 16},
     "volume": {"model": DEFAULT_MODEL, "overlap": None},
     "both-0": {**BOTH, "overlap": 0},
@@ -99,15 +101,19 @@ class Judge:
             ]
         return predictor, how, self._jobs[key]
 
-    def quality(self, settings: Settings) -> float:
-        """Mean Dice over regions and cases."""
+    def scores(self, settings: Settings) -> NDArray[np.float64]:
+        """Dice of WT, TC and ET, (cases, 3); NaN of what is neither there nor found."""
         predictor, how, jobs = self._opened(settings)
         found = []
         for job, truth in zip(jobs, self._truth, strict=True):
             result = inference.segment(job, how, predictor, inference.plan(job, how, predictor))
             regions = to_regions(result.labels, SCHEME)
-            found += [dice(one, other) for one, other in zip(regions, truth, strict=True)]
-        return float(np.nanmean(found))
+            found.append([dice(one, other) for one, other in zip(regions, truth, strict=True)])
+        return np.array(found)
+
+    def quality(self, settings: Settings) -> float:
+        """Mean Dice over regions and cases."""
+        return float(np.nanmean(self.scores(settings)))
 
     def share(self, settings: Settings) -> float:
         """Units that a head takes in the first network, as the tiles of `infer` lie over it."""
@@ -132,6 +138,22 @@ class Kept:
             if self._path is not None:
                 self._path.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
         return self._known[key]
+
+
+def with_equal_units(found: Variants) -> Variants:
+    """Variants that differ in overlap alone run the same unit: its smallest time counts for all."""
+
+    def rate(variant: Variant) -> float:
+        return variant.seconds / variant.macs
+
+    def unit_of(variant: Variant) -> tuple[object, ...]:
+        return tuple(variant.settings[name] for name in ("model", "tta", "precision"))
+
+    def timed(variant: Variant) -> Variant:
+        alike = [one for one in found.variants if unit_of(one) == unit_of(variant)]
+        return replace(variant, seconds=round(variant.macs * min(map(rate, alike)), 6))
+
+    return replace(found, variants=tuple(map(timed, found.variants)))
 
 
 def with_members_costs(found: Variants) -> Variants:
@@ -176,7 +198,7 @@ def main() -> None:
         only_named=lambda settings: settings["model"] == SLICES,
         repeats=options.repeats,
     )
-    found = with_members_costs(found)
+    found = with_members_costs(with_equal_units(found))
     found.write(Path(weights.__file__).parent / f"{TASK}{SUFFIX}")
 
 

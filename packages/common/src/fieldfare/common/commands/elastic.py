@@ -45,8 +45,8 @@ def elastic(name: str | None, data: Sequence[Path], options: ElasticOptions) -> 
     device = resolve_device(options.device).type
     paths = tuple(path.absolute() for path in data)
     task = make_elastic(name, Given(paths, options.steps, options.seed, device, options.output))
+    network = task.elastic(options.init)  # whose size says which others there are
     chosen = sizes_of(task, options.networks, options.seed)
-    network = task.elastic(options.init)
     if options.dry_run or options.output is None:
         _plan(task, chosen, options)
         return

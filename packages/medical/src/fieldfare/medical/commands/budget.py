@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fieldfare.common.budget.process import held_bytes
+from fieldfare.common.budget.variants import SUFFIX
 from fieldfare.common.commands import budget
 from fieldfare.common.commands.infer import seconds_of
 from fieldfare.common.errors import InputError
@@ -48,6 +49,11 @@ def within(
     """
     limited = replace(options, max_memory=None)
     if not budget.asked(limited):
+        if options.model.endswith(SUFFIX):
+            raise InputError(
+                f"--model {options.model}: holds several models; say which by --variant NAME, or "
+                "by --within or --budget"
+            )
         return options, None
     voxels = [voxels_of(case) for case in cases]
     count = sum(voxels) / max(1, voxels[0])
