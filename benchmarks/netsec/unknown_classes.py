@@ -2,12 +2,16 @@
 """Which score tells flows of unknown classes: classes held out one group at a time.
 
     python benchmarks/netsec/unknown_classes.py --labels labels.csv --cache looked.npz
+    python benchmarks/netsec/unknown_classes.py --labels labels.csv --cache looked.npz \\
+        --retrain runs/ --steps 400
 
 For each group of classes the heads of both networks of the packaged pair, its ports, familiarity
 and calibration are fitted to the other classes alone; then the flows of val of the held-out classes
 are unknown ones. The trunks stay as packaged: they have seen the held-out classes in training, so
-these numbers are better than those of classes that nobody has seen. Beside them `others`: flows of
-other protocols in the captures of val and train, which no part has seen (see pack.py).
+these numbers are better than those of classes that nobody has seen. With --retrain both networks
+are trained for each group from random weights on the other classes alone, so that nothing has seen
+the group; the same command goes on where it stopped. Beside them `others`: flows of other protocols
+in the captures of val and train, which no part has seen (see pack.py).
 
 For each score: AUROC between known and unknown flows, and what share of the unknown ones is named
 at the threshold at which 90 % of the known ones keep a right name. Then, for the pair as packaged,
@@ -17,6 +21,7 @@ Looking at all flows takes minutes; it is kept in --cache, so that the rest can 
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +31,7 @@ from guard import auroc
 from pack import other_flows
 
 from fieldfare.common import console
+from fieldfare.common.training import TrainSettings
 from fieldfare.netsec.capture import FlowBatch
 from fieldfare.netsec.data.dataset import LabelledFlows, load_flows
 from fieldfare.netsec.data.flow_rows import concatenate
@@ -33,9 +39,16 @@ from fieldfare.netsec.data.labels import read_labels
 from fieldfare.netsec.data.variations import capped
 from fieldfare.netsec.evaluation.fitting import fit_evidence
 from fieldfare.netsec.inference.calibration import log_softmax, softmax
-from fieldfare.netsec.inference.classifier import Classified, load_classifier
+from fieldfare.netsec.inference.classifier import (
+    Classified,
+    ClassifierConfig,
+    FlowClassifier,
+    load_classifier,
+)
 from fieldfare.netsec.inference.evidence import Evidence, signs
 from fieldfare.netsec.inference.ports import port_keys
+from fieldfare.netsec.networks.architectures import preset
+from fieldfare.netsec.training.run import FineTuning, train_classifier
 
 GROUPS = {
     "names": ("DNS", "MDNS", "NETBIOS"),
@@ -45,6 +58,10 @@ GROUPS = {
     "files": ("FTP", "NFS", "BITTORRENT"),
     "small": ("DHCP", "NTP", "STUN", "DNP3"),
 }
+PRESETS = ("netmamba/small", "netfound/tiny")
+HOW = FineTuning(
+    hidden=("addresses", "ports", "ttl", "numbers", "checksums"), per_capture=40, variations=2
+)
 PER_CAPTURE = 40
 KEPT_RIGHT = 0.9
 THRESHOLDS = (0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.12)
@@ -96,6 +113,11 @@ def fit_head(seen: np.ndarray, label: np.ndarray, classes: int) -> tuple[np.ndar
     return scaled, bias.detach().numpy() - scaled @ centre
 
 
+def embedded(network: FlowClassifier, data: LabelledFlows, others: FlowBatch) -> np.ndarray:
+    """Of all flows, then of the others."""
+    return np.concatenate([network.look(flows)[1] for flows in (data.flows, others)])
+
+
 def look(options: argparse.Namespace, data: LabelledFlows, others: FlowBatch) -> list[np.ndarray]:
     """Embeddings (flows and others) of each network."""
     if options.cache.is_file():
@@ -104,10 +126,7 @@ def look(options: argparse.Namespace, data: LabelledFlows, others: FlowBatch) ->
         if len(found[0]) == len(data) + len(others):
             return found
     pair = load_classifier("traffic_pair")[0]
-    found = []
-    for member in (pair, pair.second):
-        parts = [member.look(flows)[1] for flows in (data.flows, others)]
-        found.append(np.concatenate(parts))
+    found = [embedded(member, data, others) for member in (pair, pair.second)]
     np.savez(options.cache, first=found[0], second=found[1])
     return found
 
@@ -160,8 +179,43 @@ def subset(data: LabelledFlows, rows: np.ndarray, classes: list[str]) -> Labelle
     return replace(found, label=place[found.label], classes=tuple(classes))
 
 
-def held_out(data: LabelledFlows, embeddings: list[np.ndarray], others: FlowBatch) -> None:
-    """Print what each score tells, over all groups."""
+def retrained(
+    name: str, data: LabelledFlows, others: FlowBatch, options: argparse.Namespace
+) -> list[np.ndarray]:
+    """Embeddings of two networks that have never seen a group of classes."""
+    classes = [known for known in data.classes if known not in GROUPS[name]]
+    known = np.flatnonzero(np.isin(np.array(data.classes)[data.label], classes))
+    found = []
+    for wanted in PRESETS:
+        folder = options.retrain / f"{wanted.replace('/', '_')}_{name}"
+        kept = folder / "embeddings.npy"
+        if not kept.is_file():
+            kind, config = preset(wanted)
+            settings = TrainSettings(
+                steps=options.steps, batch_size=32, learning_rate=2e-3, seed=0,
+                warmup_steps=options.steps // 10, weight_decay=0.05, betas=(0.9, 0.95),
+                clip_norm=1.0, ema_decay=0.98, checkpoint_every=50, log_every=20,
+                validate_every=options.steps,
+            )  # fmt: skip
+            trained, _ = train_classifier(
+                kind, config, subset(data, known, classes), HOW, settings, folder
+            )
+            described = ClassifierConfig(
+                kind.published.name, config.to_dict(), tuple(classes), HOW.hidden
+            )
+            np.save(kept, embedded(FlowClassifier(trained.eval(), described, name), data, others))
+        found.append(np.load(kept))
+    return found
+
+
+def held_out(
+    data: LabelledFlows, embeddings_for: Callable[[str], list[np.ndarray]], others: FlowBatch
+) -> None:
+    """Print what each score tells, over all groups.
+
+    Args:
+        embeddings_for: of each network, of all flows and the others, by the group that is held out.
+    """
     gathered: dict[str, list[tuple[float, float, int]]] = {}
     strange: dict[str, list[tuple[float, float, int]]] = {}
     for name, group in GROUPS.items():
@@ -175,7 +229,7 @@ def held_out(data: LabelledFlows, embeddings: list[np.ndarray], others: FlowBatc
             Member(
                 tuple(classes), seen, *fit_head(seen[train], fitted.label, len(classes)), Config()
             )
-            for seen in embeddings
+            for seen in embeddings_for(name)
         ]
         known_val = subset(data, val, classes)
         evidence = fit_evidence(members, fitted, known_val)  # type: ignore[arg-type]
@@ -237,6 +291,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--retrain", type=Path, metavar="FOLDER", help="Of the trainings.")
+    parser.add_argument("--steps", type=int, default=400, help="Of each training.")
     options = parser.parse_args()
     table = read_labels(options.labels)
     data = load_flows(table, cache=options.cache.parent, quiet=True)
@@ -245,12 +301,15 @@ def main() -> None:
     others = {split: other_flows(table, split, ports) for split in ("val", "train")}
     if any(flows is None for flows in others.values()):
         raise SystemExit("no flows of other protocols")
-    packaged(data, others)
     strange = concatenate(list(others.values()))
-    embeddings = look(options, data, strange)
+    if options.retrain:
+        embeddings = {name: retrained(name, data, strange, options) for name in GROUPS}
+    else:
+        packaged(data, others)
+        embeddings = dict.fromkeys(GROUPS, look(options, data, strange))
     numbered = replace(data, flows=replace(data.flows, flow_id=np.arange(len(data))))
     strange = replace(strange, flow_id=np.arange(len(strange)) + len(data))
-    held_out(numbered, embeddings, strange)
+    held_out(numbered, embeddings.__getitem__, strange)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def test_help_names_every_verb_and_loads_nothing_heavy(command: str) -> None:
 def test_verbs_are_the_common_ones(command: str) -> None:
     own = {"wl-channel": {"gen", "info"}, "net-traffic": {"flows", "pretrain", "compress"}}
     own |= {"med-seg": {"relabel", "phantom"}, "rs-buildings": {"adapt"}}
-    own |= {"fieldfare": {"front", "search", "slim", "elastic", "cascade", "latency"}}
+    own |= {"fieldfare": {"front", "search", "slim", "elastic", "cascade", "stitch", "latency"}}
     assert set(group(command).commands) <= VERBS | own.get(command, set())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""fieldfare slim, cascade and latency on the models of a made-up domain."""
+"""fieldfare slim, cascade, stitch and latency on the models of a made-up domain."""
 
 import dataclasses
 import json
@@ -231,6 +231,14 @@ def test_a_cascade_tells_what_it_gives_and_is_written(model: Path) -> None:
     told = found(call("cascade", model, model, "--data", data, "-o", output, "--json"))
     assert told["rows"]["cascade"]["passed_on"] == 0.25
     assert output.exists()
+
+
+def test_models_that_cannot_be_stitched_are_refused(model: Path) -> None:
+    data, output = model.with_name("data.csv"), model.with_name("run")
+    result = call("stitch", model, model, "--data", data, "-o", output)
+    assert result.exit_code == 2
+    assert "five.safetensors: doubling models cannot be stitched" in result.output
+    assert not output.exists()
 
 
 def test_layers_are_measured_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 from fieldfare.common.cli import main
 from fieldfare.common.errors import InputError
+from fieldfare.common.search import evaluations
 from fieldfare.common.search.tasks import Given, make_task
 from fieldfare.netsec.capture import read_flows
 from fieldfare.netsec.commands.search import SPACE, TrafficSearch
@@ -79,6 +81,25 @@ def test_the_command_searches_a_labels_file(labels: Path, tmp_path: Path) -> Non
     told = json.loads(done.stdout)
     assert max(row["macs"] for row in told["front"]) <= 5e6
     load_classifier(str(tmp_path / "run/model.safetensors"))
+
+
+def test_a_dry_run_tells_the_time_of_a_whole_run_from_a_few_steps(
+    labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, clock = [], [0.0]
+
+    def evaluate(self: TrafficSearch, *given: object) -> float:
+        runs.append(self.steps)
+        clock[0] += 3 + self.steps / 2 + 5 * (len(runs) in (1, 3))  # the data are read
+        return 1.0
+
+    monkeypatch.setattr(TrafficSearch, "evaluate", evaluate)
+    monkeypatch.setattr(evaluations, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    arguments = ["search", "traffic", str(labels), "--dry-run", "--steps", "40", "--json"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert runs == [2, 2, 10, 10]
+    assert json.loads(done.stdout)["seconds_each"] == 23
 
 
 def test_data_that_cannot_be_searched_are_refused(labels: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from .commands.front_options import FrontOptions
 from .commands.latency_options import LatencyOptions
 from .commands.search_options import SearchOptions
 from .commands.slim_options import CascadeOptions, SlimOptions
+from .commands.stitch_options import StitchOptions
 
 
 @click.group(cls=console.CommandGroup)
@@ -94,6 +95,24 @@ def cascade(small: str, large: str, options: CascadeOptions) -> None:
     from .commands import cascade as work
 
     work.cascade(small, large, options)
+
+
+@main.command()
+@click.argument("small", metavar="SMALL")
+@click.argument("large", metavar="LARGE")
+@console.options(StitchOptions)
+def stitch(small: str, large: str, options: StitchOptions) -> None:
+    """Join two models of one family into networks between them: blocks of SMALL, then of LARGE.
+
+    A linear layer stands where blocks of one follow those of the other; all such layers are trained
+    together on --data, taught by LARGE too. The folder receives a model file of every network,
+    those of SMALL and LARGE as they are, front.png and TASK.variants.json, which `infer --model`
+    takes together with --within, --budget or --variant. Run the same command again to go on after
+    a stop.
+    """
+    from .commands import stitch as work
+
+    work.stitch(small, large, options)
 
 
 @main.command()

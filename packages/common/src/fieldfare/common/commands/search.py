@@ -2,6 +2,7 @@
 """fieldfare search: a strategy and random search over a task's networks."""
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 import tempfile
@@ -12,15 +13,20 @@ from typing import Any
 import numpy as np
 
 from .. import console
+from ..elastic.genes import Choice
 from ..errors import InputError
 from ..progress import format_seconds
 from ..runtime import resolve_device, set_threads
+from ..search.evaluations import Evaluations
 from ..search.tasks import Given, make_task, task_names
 from .search_costs import cost_of
 from .search_options import SearchOptions
 from .search_run import Searching
 
 DRAWS = 1000
+
+FEW, MORE = 2, 10
+"""Steps of the runs by which a dry run tells what a whole one takes."""
 
 
 def search(name: str | None, data: Sequence[Path], options: SearchOptions) -> None:
@@ -44,7 +50,7 @@ def search(name: str | None, data: Sequence[Path], options: SearchOptions) -> No
         searching = Searching(name, make, task, kind, cost_of(task, kind, folder), folder, options)
         searching.check_limit()
         if options.dry_run:
-            _plan(searching, options)
+            _plan(searching, given, options)
         else:
             searching.run()
 
@@ -74,15 +80,10 @@ def _folder(options: SearchOptions) -> Iterator[Path]:
         yield Path(name)
 
 
-def _plan(searching: Searching, options: SearchOptions) -> None:
-    """Say what the search would take; one network is trained for it where none is known."""
-    space, known = searching.task.space, searching.known
-    if not len(known):
-        console.say("training one network, to know how long it takes", quiet=options.quiet)
-        rng = np.random.default_rng(options.seed)
-        draws = (space.sample(rng) for _ in range(DRAWS))
-        known([next((one for one in draws if searching.fits(one)), space.smallest())])
-    each = float(known.rows()[:, 1].mean())
+def _plan(searching: Searching, given: Given, options: SearchOptions) -> None:
+    """Say what the search would take."""
+    space = searching.task.space
+    each, how = _seconds_each(searching, given, options)
     count = 2 * options.evaluations + len(searching.presets())
     costs = [searching.cost(choice) for choice in (space.smallest(), space.largest())]
     plan: dict[str, Any] = {
@@ -99,9 +100,42 @@ def _plan(searching: Searching, options: SearchOptions) -> None:
     lines = [
         f"{space.count()} networks, {smallest} to {largest} ({searching.task.unit})",
         *(f"  {gene}: {', '.join(map(str, values))}" for gene, values in space.genes.items()),
-        f"{count} of them trained, {each:.3g} s each (mean of {len(known)})",
+        f"{count} of them trained, {each:.3g} s each ({how})",
     ]
     seconds = each * count / options.workers
     plan["seconds"] = round(seconds, 1)
     lines.append(f"about {format_seconds(seconds)}; nothing was written")
     console.emit(plan, as_json=options.as_json, text="\n".join(lines))
+
+
+def _seconds_each(searching: Searching, given: Given, options: SearchOptions) -> tuple[float, str]:
+    """What a network takes, and how that is known.
+
+    Where none was trained yet, the fewest steps tell: what a run takes besides its steps is in
+    both of two short ones, so their difference is that of the steps alone. Each is run twice; the
+    first time also reads the data.
+    """
+    known, space = searching.known, searching.task.space
+    if not len(known):
+        rng = np.random.default_rng(options.seed)
+        draws = (space.sample(rng) for _ in range(DRAWS))
+        choice = next((one for one in draws if searching.fits(one)), space.smallest())
+        steps = searching.task.identity.get("steps")
+        if isinstance(steps, int) and steps > MORE:
+            console.say("a few steps, to know how long a network takes", quiet=options.quiet)
+            few, more = (
+                _short_run(searching, dataclasses.replace(given, steps=count), choice)
+                for count in (FEW, MORE)
+            )
+            each = max(0.0, more - few) / (MORE - FEW)
+            return few + (steps - FEW) * each, f"from runs of {FEW} and {MORE} steps of {steps}"
+        console.say("training one network, to know how long it takes", quiet=options.quiet)
+        known([choice])
+    return float(known.rows()[:, 1].mean()), f"mean of {len(known)}"
+
+
+def _short_run(searching: Searching, given: Given, choice: Choice) -> float:
+    """Seconds of a run of so few steps."""
+    task = make_task(searching.name, given)
+    runs = Evaluations(task, searching.cost, searching.folder / "short")
+    return min(runs.renew(choice)[1] for _ in range(2))

@@ -162,6 +162,19 @@ class StitchedNet(nn.Module):
         front, end = stitch.front, stitch.front + 1
         return f"network {front} to block {last}, network {end} from block {first}"
 
+    def join(self, network: int) -> tuple[int, int, nn.Linear]:
+        """Of a stitch: the front's last block, the next one's first, the layer between them.
+
+        Blocks are counted over all stages.
+
+        Raises:
+            ValueError: no stitch, but a network by itself.
+        """
+        if network < len(self.anchors):
+            raise ValueError(f"network {network} is no stitch, but one of those that were given")
+        stitch = self.stitches[network - len(self.anchors)]
+        return *self._blocks(stitch), self._projection(stitch)
+
     def forward(self, x: Tensor) -> Any:
         """What the chosen network gives."""
         if self.network < len(self.anchors):

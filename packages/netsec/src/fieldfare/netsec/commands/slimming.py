@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `fieldfare slim` and `fieldfare cascade` need of traffic classifiers."""
+"""What `fieldfare slim`, `stitch` and `cascade` need of traffic classifiers."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fieldfare.common import efficiency
 from fieldfare.common.errors import InputError
+from fieldfare.common.slim.family import Family
 from fieldfare.common.slim.steps import Halves, stored_tensors
 from fieldfare.common.slim.workshop import Data, Draft, Joined, Step
 from fieldfare.common.trust.guard import PART as GUARD
@@ -35,6 +36,7 @@ from ..inference.classifier import (
 from ..inference.evidence import PART
 from ..networks.architectures import TASK, Architecture, architecture
 from ..networks.netmamba.config import NetMambaConfig
+from .stitching import TrafficFamily, check_pair
 from .train import fitted_parts
 
 FLOWS = BATCH["cpu"]
@@ -149,6 +151,27 @@ class TrafficWorkshop:
         if flows.classes != first.classes:
             raise InputError(f"{data[0]}: must have just the classes of {models[0]}")
         return _Pair(self, models, first, second, TrafficData(flows, first.config))
+
+    def stitch(
+        self,
+        models: tuple[str, str],
+        data: Sequence[Path],
+        *,
+        steps: int | None,
+        seed: int,
+        device: str,
+        quiet: bool,
+    ) -> Family:
+        """See `stitching.TrafficFamily`."""
+        for model in models:
+            self.load(model)  # refuses what holds two, and what has experts
+        small, large = (load_classifier(model)[0] for model in models)
+        check_pair(models, small, large)
+        networks = cast(Any, (small.network, large.network))
+        found = self.read(large.network, data, quiet=quiet)
+        return TrafficFamily(
+            large.config, networks, found, found.flows, steps=steps, seed=seed, device=device
+        )
 
     def _tensors(self, network: nn.Module) -> list[Tensor]:
         """Of `FLOWS` flows made up."""

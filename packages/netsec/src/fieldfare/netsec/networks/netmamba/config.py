@@ -28,6 +28,8 @@ class NetMambaConfig:
         conv_kernel: width of the causal convolution before it.
         expand: channels of the scan for each of the block.
         mixers: of each block of the encoder, names of `MIXERS`; empty: all scan, as published.
+        front_depth, front_dim: first blocks of a stitched network (`stitching`) and their width; a
+            linear layer takes what they make to embed_dim. 0: all blocks have one width.
         cells: JSON of a `search.cell_network.CellPlan`, whose network reads the tokens instead of
             blocks; empty: blocks. Such a network has no CLS and cannot be pre-trained.
         drop_path: rate of stochastic depth behind the last block, rising to it from 0; training
@@ -52,12 +54,21 @@ class NetMambaConfig:
     expand: int = 2
     drop_path: float = 0.1
     mixers: tuple[str, ...] = ()
+    front_depth: int = 0
+    front_dim: int = 0
     cells: str = ""
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
             if type(value) is int and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if bool(self.front_depth) != bool(self.front_dim) or self.front_depth >= self.depth:
+            raise ValueError(
+                f"{self.front_depth} of {self.depth} blocks of width {self.front_dim} in front: "
+                "some must be left behind them"
+            )
+        if self.front_depth and self.cells:
+            raise ValueError("a network of cells cannot be stitched")
         object.__setattr__(self, "mixers", tuple(self.mixers))  # a card's are a list
         if self.mixers and len(self.mixers) != self.depth:
             raise ValueError(f"{len(self.mixers)} mixers for {self.depth} blocks")
@@ -69,6 +80,13 @@ class NetMambaConfig:
             raise ValueError(f"byte_length {self.byte_length} is no multiple of {self.stride}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path is {self.drop_path}; it must lie in [0, 1)")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of each block of the encoder."""
+        return (self.front_dim,) * self.front_depth + (self.embed_dim,) * (
+            self.depth - self.front_depth
+        )
 
     @property
     def tokens(self) -> int:
@@ -95,8 +113,9 @@ class NetMambaConfig:
         values = asdict(self)
         if not self.mixers:
             del values["mixers"]  # as cards before there was a choice
-        if not self.cells:
-            del values["cells"]
+        for name in ("front_depth", "front_dim", "cells"):
+            if not values[name]:
+                del values[name]
         return values
 
 

@@ -74,8 +74,8 @@ def install_experts(network: nn.Module, config: Any, experts: ExpertsConfig) -> 
     if config.cells:
         raise ValueError("a network of cells has no blocks to add experts to")
     blocks = cast(Any, network).blocks
-    for block in blocks:
-        block.feed = _Added(config.embed_dim)
+    for block, width in zip(blocks, config.widths, strict=True):
+        block.feed = _Added(width)
     names = [f"blocks.{number}.feed" for number in range(len(blocks))]
     (chain,) = place_experts(
         network,

@@ -6,6 +6,7 @@ Names of parameters are those of published checkpoints.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -145,11 +146,10 @@ def add(x: Tensor, residual: Tensor | None, drop_path: float, *, training: bool)
 
 
 def run_blocks(
-    blocks: nn.ModuleList, norm: RMSNorm, x: Tensor, drop_path: float, *, training: bool
+    blocks: Sequence[nn.Module], x: Tensor, drop_path: float, *, training: bool
 ) -> Tensor:
-    """Blocks in turn, then the last addition and norm; (B, L, dim) in and out."""
+    """Blocks in turn, then the last addition; (B, L, dim) in, the sum of all, float32, out."""
     residual = None
     for block in blocks:
         x, residual = block(x, residual)
-    found: Tensor = norm(add(x, residual, drop_path, training=training))
-    return found
+    return add(x, residual, drop_path, training=training)

@@ -80,14 +80,15 @@ class NetMamba(nn.Module):
         self.config = config
         self.routing: Routing | None = None
         embedding = StrideTable if config.embedding == "table" else StrideEmbedding
-        self.patch_embed = embedding(config.stride, config.embed_dim)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens + 1, config.embed_dim))
+        width = config.widths[0]
+        self.patch_embed = embedding(config.stride, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens + 1, width))
         self.blocks = (
-            nn.ModuleList()
-            if config.cells
-            else make_blocks(config, config.embed_dim, config.depth, config.mixers)
+            nn.ModuleList() if config.cells else make_blocks(config, config.widths, config.mixers)
         )
+        if config.front_depth:
+            self.stitch = nn.Linear(width, config.embed_dim)
         if config.cells:
             from .cells import CellTrunk
 
@@ -97,7 +98,7 @@ class NetMamba(nn.Module):
             nn.init.trunc_normal_(parameter, std=POSITION_STD)
 
     def embed_tokens(self, data: Tensor) -> Tensor:
-        """Tokens with their positions, without CLS; (B, byte_length) -> (B, tokens, embed_dim).
+        """Tokens with their positions, without CLS; (B, byte_length) -> (B, tokens, widths[0]).
 
         Args:
             data: uint8, or float as `normalise` gives it.
@@ -119,15 +120,26 @@ class NetMamba(nn.Module):
     def encode(self, tokens: Tensor) -> Tensor:
         """CLS put last, then the blocks; (B, T, embed_dim) -> (B, T + 1, embed_dim).
 
-        Cells give the mean over the tokens alone: (B, 1, embed_dim).
+        Cells give the mean over the tokens alone: (B, 1, embed_dim). A stitched network takes
+        tokens of width front_dim.
         """
         if self.config.cells:
             mean: Tensor = self.norm_f(self.cells(tokens))
             return mean
+        x, first = self.with_cls(tokens), self.config.front_depth
+        blocks: list[Any] = list(self.blocks)
+        if first:
+            rate = blocks[first].drop_path
+            x = run_blocks(blocks[:first], x, rate, training=self.training)
+            x = self.stitch(x.to(self.stitch.weight.dtype))
+        x = run_blocks(blocks[first:], x, self.config.drop_path, training=self.training)
+        found: Tensor = self.norm_f(x)
+        return found
+
+    def with_cls(self, tokens: Tensor) -> Tensor:
+        """CLS with its position behind the tokens; (B, T, D) -> (B, T + 1, D)."""
         cls = (self.cls_token + self.pos_embed[:, -1:]).expand(tokens.shape[0], -1, -1)
-        x = torch.cat([tokens, cls], dim=1)
-        rate = self.config.drop_path
-        return run_blocks(self.blocks, self.norm_f, x, rate, training=self.training)
+        return torch.cat([tokens, cls], dim=1)
 
 
 class NetMambaClassifier(NetMamba):
@@ -158,16 +170,18 @@ class NetMambaClassifier(NetMamba):
 
 
 def make_blocks(
-    config: NetMambaConfig, dim: int, depth: int, mixers: Sequence[str] = ()
+    config: NetMambaConfig, widths: Sequence[int], mixers: Sequence[str] = ()
 ) -> nn.ModuleList:
     """Blocks whose stochastic depth rises from 0; the rate `drop_path` itself follows the last.
 
     Args:
+        widths: of each.
         mixers: of each; all scan when empty.
     """
+    depth = len(widths)
     rates = [0.0, *(config.drop_path * i / (depth - 1) for i in range(depth - 1))]
     blocks = nn.ModuleList()
-    for rate, kind in zip(rates, mixers or ("scan",) * depth, strict=True):
+    for rate, dim, kind in zip(rates, widths, mixers or ("scan",) * depth, strict=True):
         mixer = make_mixer(
             kind,
             dim,

@@ -42,19 +42,21 @@ class NetMambaPretraining(NetMamba):
             published training).
 
     Raises:
-        ValueError: a network of cells, which would not see where a token was.
+        ValueError: a network of cells, which would not see where a token was, or a stitched one.
     """
 
     def __init__(self, config: NetMambaConfig, *, normalise_targets: bool = False) -> None:
         super().__init__(config)
         if config.cells:
             raise ValueError("a network of cells cannot be pre-trained")
+        if config.front_depth:
+            raise ValueError("a stitched network cannot be pre-trained")
         width = config.decoder_embed_dim
         self.normalise_targets = normalise_targets
         self.decoder_embed = nn.Linear(config.embed_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_pos_embed = nn.Parameter(torch.zeros(1, config.tokens + 1, width))
-        self.decoder_blocks = make_blocks(config, width, config.decoder_depth)
+        self.decoder_blocks = make_blocks(config, (width,) * config.decoder_depth)
         self.decoder_norm_f = RMSNorm(width)
         self.decoder_pred = nn.Linear(width, config.stride)
         for parameter in (self.mask_token, self.decoder_pos_embed):
@@ -114,8 +116,8 @@ class NetMambaPretraining(NetMamba):
         filled = filled.gather(1, place[..., None].expand(-1, -1, x.shape[2]))
         x = torch.cat([filled, x[:, -1:]], dim=1) + self.decoder_pos_embed
         rate = self.config.drop_path
-        x = run_blocks(self.decoder_blocks, self.decoder_norm_f, x, rate, training=self.training)
-        found: Tensor = self.decoder_pred(x[:, :-1])
+        x = run_blocks(list(self.decoder_blocks), x, rate, training=self.training)
+        found: Tensor = self.decoder_pred(self.decoder_norm_f(x)[:, :-1])
         return found
 
     def targets(self, data: Tensor) -> Tensor:
