@@ -14,46 +14,59 @@ from ..data.naming import MODALITIES
 from .anatomy import Anatomy
 from .lesions import Tumour
 from .mimics import Mimics
-from .noise import Field
+from .noise import Field, Grid
 
-#: Share of fluid in the core by kind of lesion: solid tumour to cyst.
+#: Mean share of fluid in the core by kind of lesion: solid tumour to cyst.
 FLUIDITY = {
     "ring": (0.0, 1.0),
     "solid": (0.0, 0.4),
     "patchy": (0.0, 0.5),
     "non-enhancing": (0.0, 0.35),
     "cystic": (0.6, 1.0),
+    "infiltrating": (0.0, 0.0),
 }
+
+#: Kinds without a rim, whose core is told from oedema by its contrast alone: it holds more water.
+PLAIN = ("non-enhancing", "cystic", "patchy")
 
 
 @dataclass(frozen=True)
 class Intensities:
-    """Of one modality, about 0 to 2 with the brightest healthy tissue but fluid near 1."""
+    """Of one modality, about 0 to 2 with the brightest healthy tissue but fluid near 1.
+
+    The core's solid part is `core`, what has become fluid `liquid`.
+    """
 
     grey: float
     white: float
     fluid: float
     core: float
+    liquid: float
     oedema: float
     enhancing: float
 
 
 def draw_intensities(rng: np.random.Generator, kind: str) -> dict[str, Intensities]:
-    """Of every modality by name; T1 with and without contrast agent go together."""
-    fluidity = rng.uniform(*FLUIDITY[kind])
-    darkness = rng.uniform(-0.6, 0.5)
-    bled = 0.3 if rng.random() < 0.1 else 0.0
+    """Of every modality by name; T1 with and without contrast agent go together.
+
+    Water darkens T1 and brightens T2 and FLAIR: a case's oedema holds much or little of it, and the
+    modalities follow, each a little in its own way.
+    """
+    # What is very dark on T1 without a rim would be called a core.
+    water = rng.uniform(0, 0.6 if kind == "infiltrating" else 1.2)
+    darkness = float(np.clip(1.25 * (water + rng.normal(0, 0.25)) - 0.6, -0.6, 0.75))
+    # A core in an enhancing rim may hold as much water as oedema; one without holds more.
+    more = rng.uniform(0.1, 0.5) if kind in PLAIN else rng.uniform(-0.1, 0.4)
     t1 = (rng.uniform(0.60, 0.95), rng.uniform(0.12, 0.55))
     t1ce = (
         float(np.clip(t1[0] + rng.normal(0, 0.06), 0.55, 0.97)),
         float(np.clip(t1[1] + rng.normal(0, 0.06), 0.05, 0.55)),
     )
-    tumour = (fluidity, darkness, bled)
     return {
-        "t1": _t1(rng, *t1, *tumour, gain=None),
-        "t1ce": _t1(rng, *t1ce, *tumour, gain=0.05 + 0.95 * rng.random() ** 1.4),
-        "t2": _t2(rng, fluidity),
-        "flair": _flair(rng, fluidity),
+        "t1": _t1(rng, *t1, darkness, more, gain=None),
+        "t1ce": _t1(rng, *t1ce, darkness, more, gain=0.05 + 0.95 * rng.random() ** 1.4),
+        "t2": _t2(rng, water, more),
+        "flair": _flair(rng, water),
     }
 
 
@@ -61,44 +74,52 @@ def _t1(
     rng: np.random.Generator,
     grey: float,
     fluid: float,
-    fluidity: float,
     darkness: float,
-    bled: float,
+    more: float,
     gain: float | None,
 ) -> Intensities:
     """White matter is 1; oedema lies between it and well below grey matter."""
     darker = grey - fluid if darkness > 0 else 1 - grey
     oedema = grey - darkness * darker + rng.normal(0, 0.02)
-    core = _mix(oedema - rng.uniform(-0.05, 0.4) * (grey - fluid), fluid * 1.1, fluidity)
-    core = max(core, fluid * 0.9)
-    if gain is not None:
-        if rng.random() < 0.3:  # it enhances a little throughout, or is finely mixed
-            core += rng.uniform(0, 0.4) * (1 - core)
-        return Intensities(grey, 1.0, fluid, core, oedema, 1 + gain)
-    return Intensities(grey, 1.0, fluid, core, oedema, oedema * rng.uniform(0.85, 1.1) + bled)
+    core = oedema - (more + rng.uniform(-0.05, 0.05)) * (grey - fluid)
+    core, liquid = max(core, fluid * 0.9), fluid * 1.1
+    if gain is None:
+        enhancing = oedema * rng.uniform(0.85, 1.1)
+        return Intensities(grey, 1.0, fluid, core, liquid, oedema, enhancing)
+    if rng.random() < 0.3:  # it enhances a little throughout, or is finely mixed
+        little = rng.uniform(0, 0.4)
+        core, liquid = _mix(core, 1, little), _mix(liquid, 1, little)
+    return Intensities(grey, 1.0, fluid, core, liquid, oedema, 1 + gain)
 
 
-def _t2(rng: np.random.Generator, fluidity: float) -> Intensities:
-    """Fluid is far brighter than grey matter, and that than white."""
+def _t2(rng: np.random.Generator, water: float, more: float) -> Intensities:
+    """Fluid is far brighter than grey matter, and that than white.
+
+    A core dense with cells is darker than oedema, up to nearly as grey matter.
+    """
     white = rng.uniform(0.25, 0.5)
     grey = white * rng.uniform(1.1, 1.6)
     fluid = grey * rng.uniform(1.7, 3.5)
-    oedema = grey + rng.uniform(0.08, 0.55) * (fluid - grey)
-    core = oedema + rng.uniform(-0.12, 0.25) * (fluid - grey)
+    share = float(np.clip(0.1 + 0.6 * water + rng.normal(0, 0.1), 0.1, 0.8))
+    above = max(share + 0.6 * more - (rng.uniform(0, 0.3) if more < 0.1 else 0), 0.04)
+    oedema = _mix(grey, fluid, share)
+    core = _mix(grey, fluid, min(above, 0.95))
     enhancing = grey + rng.uniform(0.3, 1.1) * (oedema - grey)
-    return Intensities(grey, white, fluid, _mix(core, fluid, fluidity), oedema, enhancing)
+    return Intensities(grey, white, fluid, core, fluid, oedema, enhancing)
 
 
-def _flair(rng: np.random.Generator, fluidity: float) -> Intensities:
+def _flair(rng: np.random.Generator, water: float) -> Intensities:
     """Grey and white matter are much alike, fluid is dark, oedema brighter than all."""
     grey = rng.uniform(0.6, 0.8)
     white = grey * rng.uniform(0.76, 1.12)
     fluid = grey * rng.uniform(0.03, 0.6)
-    oedema = max(grey, white) * rng.uniform(1.15, 1.95)
-    core = oedema * rng.uniform(0.8, 1.15)
-    enhancing = oedema * rng.uniform(0.75, 1.1)
-    suppressed = fluidity * rng.uniform(0.3, 1.0)  # what is rich in protein stays bright
-    return Intensities(grey, white, fluid, _mix(core, fluid, suppressed), oedema, enhancing)
+    bright = float(np.clip(0.5 * water + rng.uniform(0, 0.5), 0, 1))
+    oedema = max(grey, white) * (1.15 + 0.8 * bright)
+    core = oedema * rng.uniform(0.65, 1.15)
+    enhancing = oedema * rng.uniform(0.7, 1.1)
+    # What is rich in protein stays bright.
+    liquid = _mix(core, fluid, rng.uniform(0.3, 1.0))
+    return Intensities(grey, white, fluid, core, liquid, oedema, enhancing)
 
 
 def _mix(one: float, other: float, share: float) -> float:
@@ -123,6 +144,7 @@ def draw_contrasts(
     # Tumour is uneven: patches of its own in every modality, on top of ones that all share.
     shared = grid.noise(rng, rng.uniform(6, 16))
     inside = np.clip(fractions.sum(axis=0), 0, 1)
+    wet, blood = _necrosis(rng, grid, tumour), _bleeding(rng, grid, fractions)
     images = np.empty((len(MODALITIES), *grid.shape), np.float32)
     for name, image in zip(MODALITIES, images, strict=True):
         it = intensities[name]
@@ -138,10 +160,31 @@ def draw_contrasts(
         lesion = np.array([it.core, it.oedema, it.enhancing], np.float32)
         image *= healthy
         image += np.tensordot(lesion, fractions, 1)
+        image += wet * (it.liquid - it.core)
+        if name in ("t1", "t1ce"):
+            image += blood * rng.uniform(0.2, 0.6)
+        else:
+            image *= 1 - rng.uniform(0, 0.5) * blood
         patches = rng.uniform(-0.15, 0.15) * shared
         patches += rng.uniform(0, 0.12) * grid.noise(rng, rng.uniform(4, 10))
         image *= 1 + inside * np.clip(patches, -0.4, 0.4)
     return np.maximum(images, 0)
+
+
+def _necrosis(rng: np.random.Generator, grid: Grid, tumour: Tumour) -> Field:
+    """Fraction of each voxel that is fluid in the core: all modalities show the same patches."""
+    share = rng.uniform(*FLUIDITY[tumour.kind]) + rng.uniform(0, 0.4) * grid.noise(
+        rng, rng.uniform(4, 12)
+    )
+    return np.asarray(tumour.fractions[0] * np.clip(share, 0, 1), np.float32)
+
+
+def _bleeding(rng: np.random.Generator, grid: Grid, fractions: Field) -> Field:
+    """Spots of old blood, in [0, 1], in the core of one tumour in five: bright on T1."""
+    if rng.random() > 0.2:
+        return np.zeros(grid.shape, np.float32)
+    spots = np.clip(grid.noise(rng, rng.uniform(4, 9)) - rng.uniform(0.3, 1.2), 0, 1)
+    return np.asarray(spots * (fractions[0] + fractions[2]), np.float32)
 
 
 def _show(

@@ -25,9 +25,17 @@ BRIGHT = 0.55
 CRUMB = 60.0
 """Mm^3."""
 
-KINDS = {"ring": 0.26, "solid": 0.14, "patchy": 0.28, "non-enhancing": 0.24, "cystic": 0.08}
+KINDS = {
+    "ring": 0.27,
+    "solid": 0.12,
+    "patchy": 0.24,
+    "non-enhancing": 0.22,
+    "cystic": 0.07,
+    "infiltrating": 0.08,
+}
 """Share of lesions: necrotic core in an enhancing rim; enhancing throughout; enhancing here and
-there; none enhancing; a cyst, whose wall enhances in half of the cases."""
+there; none enhancing; a cyst, whose wall enhances in half of the cases; cells among brain that
+stays what it was, without a core."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,9 @@ def plan_lesions(rng: np.random.Generator, pose: Pose, atlas: Atlas) -> list[Les
         if number and rng.random() < 0.5:
             centre = lesions[0].centre + rng.normal(0, 20, 3)
         radius = float(rng.uniform(6, largest) if number == 0 else rng.uniform(3, 9))
-        oedema = float(rng.gamma(1.8, 4.5) * (0.6 if kind == "non-enhancing" else 1))
+        oedema = float(rng.gamma(1.7, 5.5))
+        if kind == "non-enhancing":  # nearly all core, or a core in a wide infiltrated border
+            oedema *= rng.choice((0.4, 1.0))
         shift = float(rng.uniform(0, 0.4) * radius)
         lesions.append(Lesion(kind, centre, radius, oedema, shift, enhances))
     return lesions
@@ -109,7 +119,7 @@ def _infiltrating(rng: np.random.Generator, anatomy: Anatomy, fractions: Field) 
     blur = rng.uniform(0, 2.0)
     shown = np.stack([anatomy.grid.blur(one, blur) for one in fractions])
     shown *= anatomy.brain / np.maximum(1, shown.sum(axis=0))
-    faint = rng.uniform(0, 0.5) * np.clip(0.5 + 0.5 * anatomy.grid.noise(rng, 15), 0, 1)
+    faint = max(0, rng.uniform(-0.3, 0.5)) * np.clip(0.5 + 0.5 * anatomy.grid.noise(rng, 15), 0, 1)
     shown[1] *= 1 - faint
     return shown
 
@@ -143,8 +153,7 @@ def _draw(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, fractions:
         return
     grid, part = near
     away = grid.points() - lesion.centre.astype(np.float32).reshape(3, 1, 1, 1)
-    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] * np.exp(rng.normal(0, 0.22, 3))
-    distance = np.sqrt((np.tensordot(axes.astype(np.float32).T, away, 1) ** 2).sum(axis=0))
+    distance = _lobed(rng, away, lesion.radius)
     rough = rng.uniform(0.5, 1.5)
     distance *= np.exp(rough * (0.18 * grid.noise(rng, 20) + 0.09 * grid.noise(rng, 8)))
 
@@ -155,19 +164,41 @@ def _draw(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, fractions:
     solid = np.clip(grey + white + sulci * rng.uniform(0, 1) - 0.3 * ventricle, 0, 1)
     solid = np.clip(1.6 * solid - 0.3, 0, 1)
     soft = grid.spacing + rng.uniform(0, 2.5)
-    core = _inside(lesion.radius - distance, grid.spacing + rng.uniform(0, 1)) * solid
+    border = rng.uniform(0, 3 if lesion.kind == "non-enhancing" else 1)
+    core = _inside(lesion.radius - distance, grid.spacing + border) * solid
+    into_grey = rng.uniform(0, 0.8)
+    if lesion.kind == "infiltrating":
+        core, into_grey = np.zeros_like(core), rng.uniform(0.6, 1)
 
-    # Oedema follows white matter in fingers and hardly enters the cortex.
+    # Oedema follows white matter in fingers, to one side more than to another, and hardly enters
+    # the cortex. In half of the lesions it is thinner far from the core.
     tract = grid.blur(white, 1.2)
     ease = rng.uniform(0, 0.5) + tract + 0.3 * grid.noise(rng, 12)
+    ease += rng.uniform(0, 0.5) * grid.noise(rng, 35)
     reach = lesion.oedema * np.clip(ease, 0.02, 2)
-    wet = np.clip(white + rng.uniform(0.2, 0.9) * grey + core, 0, 1)
-    whole = np.maximum(core, _inside(lesion.radius + reach - distance, soft) * wet)
+    wet = np.clip(white + into_grey * grey + core, 0, 1)
+    beyond = np.asarray(distance - lesion.radius, np.float32)
+    wet *= 1 - max(0, rng.uniform(-0.5, 0.6)) * np.clip(beyond / (reach + 1), 0, 1)
+    whole = np.maximum(core, _inside(np.asarray(reach - beyond, np.float32), soft) * wet)
 
     enhancing = core * _enhancement(rng, grid, lesion, distance)
     found = np.stack([core - enhancing, np.clip(whole - core, 0, 1), enhancing])
     fractions[(slice(None), *part)] *= 1 - found.sum(axis=0).clip(0, 1)
     fractions[(slice(None), *part)] += found
+
+
+def _lobed(rng: np.random.Generator, away: Field, radius: float) -> Field:
+    """How far from the middle each place is, mm, so that an ellipsoid and up to three lobes on its
+    rim lie within the radius; of `away` (3, X, Y, Z), mm from the middle."""
+    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] * np.exp(rng.normal(0, 0.22, 3))
+    distance = np.sqrt((np.tensordot(axes.astype(np.float32).T, away, 1) ** 2).sum(axis=0))
+    for _ in range(int(rng.integers(4)) if rng.random() < 0.6 else 0):
+        side = rng.normal(size=3)
+        side *= rng.uniform(0.6, 1) * radius / np.sqrt((side**2).sum())
+        rest = away - side.astype(np.float32).reshape(3, 1, 1, 1)
+        lobe = np.sqrt((rest**2).sum(axis=0)) + np.float32(radius * rng.uniform(0.3, 0.7))
+        distance = np.minimum(distance, lobe)
+    return np.asarray(distance, np.float32)
 
 
 def _around(grid: Grid, lesion: Lesion) -> tuple[Grid, tuple[slice, ...]] | None:
