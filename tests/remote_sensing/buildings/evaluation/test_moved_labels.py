@@ -71,3 +71,4 @@ def test_a_shift_is_sure_where_it_is_larger_than_its_error() -> None:
     assert Shift(1.0, 0.0, 1.0, 90.0, 1.0, 1.0, 60).sure
     assert not Shift(1.0, 0.0, 1.0, 90.0, 3.0, 3.0, 60).sure
     assert not Shift(0.4, 0.0, 0.4, 90.0, 0.1, 0.1, 60).sure
+    assert not Shift(1.0, 0.0, 1.0, 90.0, 0.1, 0.1, 19).sure

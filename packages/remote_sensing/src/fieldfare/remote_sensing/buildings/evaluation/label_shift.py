@@ -31,6 +31,9 @@ BLOCK = 256.0
 """Metres: side of what is correlated at once."""
 
 MIN_PAIRS = 5
+ENOUGH = 20
+"""Pairs from which on a shift may be called sure: of fewer, a few wrong ones make the median."""
+
 TILE, MARGIN = 512, 64
 
 
@@ -57,9 +60,11 @@ class Shift:
 
     @property
     def sure(self) -> bool:
-        """Whether it is larger than LEAST and than three standard errors of a median."""
+        """Whether it rests on ENOUGH pairs and is larger than LEAST and than three standard errors
+        of a median."""
         spread = math.hypot(self.spread_east_m, self.spread_north_m)
-        return self.distance_m > max(LEAST, 3 * 0.93 * spread / math.sqrt(self.pairs))
+        least = max(LEAST, 3 * 0.93 * spread / math.sqrt(self.pairs))
+        return self.pairs >= ENOUGH and self.distance_m > least
 
 
 def label_shift(predicted: np.ndarray, labels: np.ndarray, *, reach: float = REACH) -> Shift | None:
