@@ -232,7 +232,7 @@ def held_out(
             for seen in embeddings_for(name)
         ]
         known_val = subset(data, val, classes)
-        evidence = fit_evidence(members, fitted, known_val)  # type: ignore[arg-type]
+        evidence = fit_evidence(members, fitted, known_val, disagreement=False)  # type: ignore
         probabilities, inside = all_scores(evidence, members, known_val.flows)
         right = probabilities.argmax(axis=1) == known_val.label
         _, outside = all_scores(evidence, members, data.select(held).flows)
