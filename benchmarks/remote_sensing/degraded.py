@@ -5,9 +5,10 @@
         "$FIELDFARE_DATA/sr_more/train" --model ediffsr_small_x4 --model run/model.safetensors
 
 Of each folder every n-th tile is taken: with 40 those that `rs-sr train` holds out. A column a kind
-of degradation, a row a model: mean gain in PSNR over bicubic in dB, consistent and (free) not, and
-`high`, power above the input's Nyquist frequency over bicubic's, with the truth's below. With
---native the tiles themselves are enlarged, as they are, and only `high` is printed.
+of degradation, a row a model: mean gain in PSNR over bicubic in dB, consistent, (free) not, and as
+`rs-sr infer` does without options; then `high`, of the free one, power above the input's Nyquist
+frequency over bicubic's, with the truth's below. With --native the tiles themselves are enlarged
+as they are, and only `high` is printed.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 from fieldfare.common.runtime import set_threads
 from fieldfare.remote_sensing.super_resolution.data.degradations import Degradation, degrade
 from fieldfare.remote_sensing.super_resolution.evaluation import compare, metrics
-from fieldfare.remote_sensing.super_resolution.inference import restore
+from fieldfare.remote_sensing.super_resolution.inference import looks, restore
 
 NATIVE = 128
 
@@ -74,18 +75,21 @@ def main() -> None:
         found = compare.find_pairs(folder, 4, options.match)[:: options.every]
         tiles += [compare.read_pair(path, None, 4).high for path, _ in found[: options.limit]]
     runs: dict[str, restore.Restorer] = {"bicubic": restore.BicubicRestorer()}
+    known: dict[str, looks.Looks | None] = {}
     for model in options.model or ["ediffsr_small_x4"]:
         for steps in options.steps or [1, 2]:
             name = f"{'/'.join(Path(model).parts[-2:])} {steps}"
             if name in runs:
                 parser.error(f"two models would be called {name}")
             runs[name] = restore.load_restorer(model, steps=steps, precision="fp32")
+            path = restore.model_path(model)
+            known[name] = looks.looks_of(path) if path else None
     print(f"{len(tiles)} tiles")
     if options.native:
         native(tiles, runs)
         return
     for kind in options.kind or KINDS:
-        scored: dict[str, list[tuple[float, float, float]]] = {name: [] for name in runs}
+        scored: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
         highs = []
         for number, high in enumerate(tiles):
             levels = np.rint(high * 255).astype(np.uint8).transpose(1, 2, 0)
@@ -94,19 +98,21 @@ def main() -> None:
             highs.append(power_above_nyquist(high))
             for name, restorer in runs.items():
                 free, _ = compare.restore(low, restorer, consistent=False)
-                held = free
+                held = default = free
                 if name != "bicubic":
                     held = compare.project(free, low, np.ones(low.shape, bool), (0, 1))
-                scores = [metrics.psnr(metrics.rounded(image), high) for image in (held, free)]
+                    default = compare.restore_by_default(low, restorer, known[name])
+                images = (held, free, default)
+                scores = [metrics.psnr(metrics.rounded(image), high) for image in images]
                 scored[name].append((*scores, power_above_nyquist(free)))
         base = np.array(scored.pop("bicubic"))
         for name, scores in scored.items():
-            gain = (np.array(scores) - base)[:, :2].mean(axis=0)
-            ratio = (np.array(scores)[:, 2] / base[:, 2]).mean()
+            gain = (np.array(scores) - base)[:, :3].mean(axis=0)
+            ratio = (np.array(scores)[:, 3] / base[:, 3]).mean()
             print(
                 f"{kind:7} {name:24} bicubic {base[:, 0].mean():6.2f} dB  gain {gain[0]:6.3f} dB"
-                f"  free {gain[1]:6.3f} dB  high {ratio:5.2f}"
-                f"  truth {np.mean(np.array(highs) / base[:, 2]):6.2f}",
+                f"  free {gain[1]:6.3f} dB  default {gain[2]:6.3f} dB  high {ratio:5.2f}"
+                f"  truth {np.mean(np.array(highs) / base[:, 3]):6.2f}",
                 flush=True,
             )
 

@@ -84,7 +84,11 @@ def many(
 
 
 def gains(
-    tiles: list[np.ndarray], model: str, home: DegradationRange, copies: int
+    tiles: list[np.ndarray],
+    model: str,
+    home: DegradationRange,
+    copies: int,
+    estimate: looks.Looks,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of held-out tiles, at home and strongly degraded: features, gain in dB, which are at home."""
     own, base = restore.load_restorer(model, precision="fp32"), restore.BicubicRestorer()
@@ -96,7 +100,10 @@ def gains(
             familiar = copy < (copies + 1) // 2
             how = (home if familiar else STRONG).draw(rng) or Degradation()
             low = degrade((high * 255).round().astype(np.uint8).transpose(1, 2, 0), 4, how, rng)
-            images = [compare.restore(seen(low), each)[0] for each in (own, base)]
+            images = [
+                compare.restore_by_default(seen(low), own, estimate),
+                compare.restore(seen(low), base)[0],
+            ]
             scores = [metrics.psnr(metrics.rounded(image), high) for image in images]
             features.append(features_of(seen(low)))
             quality.append(scores[0] - scores[1])
@@ -164,7 +171,7 @@ def calibrated(
     estimate: looks.Looks,
 ) -> Knowledge:
     """What gain to expect, and how that agrees with the true gain."""
-    features, quality, at_home = gains(held, options.model, home, options.copies)
+    features, quality, at_home = gains(held, options.model, home, options.copies, estimate)
     validation = Samples([features], signs_of(estimate.estimate(features)), quality, at_home)
     knowledge = learn(
         LAYERS,

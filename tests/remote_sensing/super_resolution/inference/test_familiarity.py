@@ -163,8 +163,11 @@ def test_an_over_sharpened_raster_is_told_and_not_held_to(tmp_path, knowing_mode
         kept = json.loads(written.tags()["FIELDFARE_PROVENANCE"])
     assert kept["trust"] == found["trust"]
     assert kept["signs"]["sharpness"] > 3
+    assert found["softening"] > 3
+    assert "looks sharpened by about" in call(source, tmp_path / "p.tif", knowing_model).stderr
     held = call(source, tmp_path / "h.tif", knowing_model, "--json", "--consistent")
     assert json.loads(held.stdout)["consistent"]
+    assert json.loads(held.stdout)["softening"] == 0
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -186,3 +189,4 @@ def test_the_manifest_of_many_holds_it(tmp_path, knowing_model):
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
     text = next(line for line in lines if "trust_expected" in line)
     assert "sharpness" in text
+    assert "softening" in text

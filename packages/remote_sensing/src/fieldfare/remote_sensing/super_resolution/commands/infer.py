@@ -116,6 +116,12 @@ def _infer_one(
                 "(--consistent would)",
                 quiet=quiet,
             )
+        if job.softening:
+            console.say(
+                f"{source}: looks sharpened by about {job.softening:.0f} dB near the Nyquist "
+                "frequency; that is undone first (--consistent leaves it)",
+                quiet=quiet,
+            )
         if alpha := job.scene.alpha:
             hint = "name it in --bands if it is not transparency"
             console.say(f"{source}: band {alpha}, marked as alpha, is kept; {hint}", quiet=quiet)
@@ -244,6 +250,7 @@ def make_worker(
         )
         judged = result["trust"] or {}
         kept = {f"trust_{name}": judged[name] for name in ("expected", "distance") if judged}
+        kept["softening"] = result["softening"]
         return {"tiles": float(result["tiles"]), **kept, **(result["signs"] or {})}
 
     return process

@@ -14,11 +14,14 @@ from fieldfare.common.errors import InputError
 from fieldfare.common.windows import plan, reflect_indices, stream
 
 from ...rasters import scores
+from ...rasters.looks import features_of
 from ...rasters.opening import open_raster
 from ...rasters.pictures import save_sheet
 from ..data.reduction import reduce_bicubic
 from ..inference.consistency import project
+from ..inference.looks import Looks
 from ..inference.restore import MARGIN, BicubicRestorer, Restorer, restore_bands
+from ..inference.softening import excess, softened
 from . import metrics
 from .perceptual import FeatureDistance
 
@@ -148,6 +151,21 @@ def restore(
         for axis in tiles.axes
     ]
     return result, lines
+
+
+def restore_by_default(low: np.ndarray, restorer: Restorer, looks: Looks | None) -> np.ndarray:
+    """Enlarge an image (3, h, w) as `rs-sr infer` does without options.
+
+    Args:
+        looks: of the model's file; what looks sharpened, noisy or compressed is relieved of the
+            sharpening, and the result not held to it.
+    """
+    if looks:
+        signs = looks.estimate(features_of(low)[None])[0]
+        if looks.processed(signs):
+            relieved = softened(low, excess(float(signs[0]), float(looks.clean[0])))
+            return restore(relieved, restorer, consistent=False)[0]
+    return restore(low, restorer)[0]
 
 
 def evaluate(

@@ -16,6 +16,7 @@ from fieldfare.common.trust.knowledge import Judgement, Knowledge, read_knowledg
 from ...rasters.looks import windows_features
 from ...rasters.reading import Scene, ValueRange
 from .looks import SIGNS, Looks, looks_of
+from .softening import excess
 
 LAYERS = ("input",)
 """Of the model's `Knowledge`: the features that `rasters.looks.features_of` gives."""
@@ -33,12 +34,15 @@ class Assessment:
         looks: what of them lies outside what the model knows, in words.
         processed: whether they are those of a sharpened, noisy or compressed image: what is to be
             restored then is not what the input shows.
+        sharpening: dB near the Nyquist frequency by which the raster was sharpened, of which
+            `softening.softened` relieves it.
     """
 
     judgement: Judgement | None = None
     signs: dict[str, float] | None = None
     looks: str | None = None
     processed: bool = False
+    sharpening: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For `--json` and the result's tags."""
@@ -80,7 +84,8 @@ class Familiarity:
             judgement = self.knowledge.judge(*self.knowledge.rows([features], signs_of(estimates)))
         signs = {name: round(float(v), 2) for name, v in zip(SIGNS, middle, strict=True)}
         said, processed = self.looks.sentence(middle), self.looks.processed(middle)
-        return Assessment(judgement, signs, said, processed)
+        sharpening = round(excess(float(middle[0]), float(self.looks.clean[0])), 2)
+        return Assessment(judgement, signs, said, processed, sharpening)
 
 
 def signs_of(estimates: np.ndarray) -> np.ndarray:

@@ -109,6 +109,11 @@ class Job:
     assessment: Assessment
 
     @property
+    def softening(self) -> float:
+        """dB of sharpening that are undone first; none where the result is held to the input."""
+        return 0.0 if self.consistent else self.assessment.sharpening
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Smallest and largest value of a corrected sample, as the model sees it.
 

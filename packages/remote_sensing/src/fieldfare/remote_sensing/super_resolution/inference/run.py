@@ -19,6 +19,7 @@ from ...rasters.writing import check_disk, output_nodata, together, write_scene
 from .consistency import ProjectedRows
 from .job import InferSettings, Job, identity, prepare
 from .restore import MARGIN, Restorer, enlarged_excess, restore_bands
+from .softening import RADIUS, softened
 
 
 def infer(
@@ -77,6 +78,7 @@ def infer(
                 "range": [job.values.low, job.values.high],
                 "tiles": len(job.tiles),
                 "consistent": job.consistent,
+                "softening": job.softening,
                 **job.assessment.to_json(),
             }
 
@@ -92,14 +94,18 @@ def _restore_rows(
     scene, scale, bands = job.scene, job.scale, len(job.scene.bands)
     low, span = np.float32(job.values.low), np.float32(job.values.high - job.values.low)
     given, columns = (axis.region for axis in job.tiles.axes)
+    around = RADIUS if job.softening else 0
 
     def scaled(values: np.ndarray) -> np.ndarray:
         seen: np.ndarray = (values.astype(np.float32) - low) / span
         return seen
 
     def read(start: tuple[int, ...]) -> np.ndarray | None:
-        values, valid = scene.read_around(start, settings.tile, MARGIN)
-        return fill_missing(scaled(values), valid) if valid.any() else None
+        values, valid = scene.read_around(start, settings.tile, MARGIN + around)
+        inside = slice(around, values.shape[1] - around)
+        if not valid[:, inside, inside].any():
+            return None
+        return softened(fill_missing(scaled(values), valid), job.softening)[:, inside, inside]
 
     def predict(tiles: np.ndarray, starts: np.ndarray) -> np.ndarray:
         seen = np.clip(tiles, 0, 1) if job.beyond else tiles
@@ -201,6 +207,7 @@ def _tags(path: Path, settings: InferSettings, job: Job, restorer: Restorer) -> 
         "tile": settings.tile,
         "overlap": settings.overlap,
         "consistent": job.consistent,
+        "softening": job.softening,
         **job.assessment.to_json(),
     }
     own: dict[str, str] = job.scene.dataset.tags()
