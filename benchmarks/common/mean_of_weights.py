@@ -31,7 +31,7 @@ def main() -> None:
     if {k: t.shape for k, t in first.items()} != {k: t.shape for k, t in second.items()}:
         parser.error("the files hold other networks")
     between = {
-        name: torch.lerp(tensor, second[name], options.share)
+        name: torch.lerp(tensor.float(), second[name].float(), options.share)
         if tensor.is_floating_point()
         else tensor
         for name, tensor in first.items()

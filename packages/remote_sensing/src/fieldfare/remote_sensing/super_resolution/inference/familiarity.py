@@ -34,8 +34,7 @@ class Assessment:
         looks: what of them lies outside what the model knows, in words.
         processed: whether they are those of a sharpened, noisy or compressed image: what is to be
             restored then is not what the input shows.
-        sharpening: dB near the Nyquist frequency by which the raster was sharpened, of which
-            `softening.softened` relieves it.
+        sharpening: dB near the Nyquist frequency that `softening.softened` is to undo.
     """
 
     judgement: Judgement | None = None

@@ -21,10 +21,10 @@ def excess(sharpness: float, clean: float) -> float:
 
     Args:
         sharpness: of `looks.SIGNS`.
-        clean: what clean reductions hardly exceed. Up to half of it nothing is undone, from it on
-            all.
+        clean: what clean reductions hardly exceed. Half of it is left, since the estimate is rough
+            and to blur what was not sharpened costs more than to leave a little.
     """
-    return float(np.clip(2 * sharpness - clean, 0, max(sharpness, 0)))
+    return max(0.0, sharpness - clean / 2)
 
 
 def softened(image: np.ndarray, decibels: float) -> np.ndarray:
