@@ -5,9 +5,10 @@
         labels.geojson [--model unetplusplus_lite0_drone]
 
 Processor seconds of `infer` from the opened model to the outlines, one thread, those until the last
-tile by themselves, and building IoU with the labels on the model's pixels. `plain` is eager
-float32, channels first, batch norms and all, in the same tiles as the default. `default` is what
-`--precision auto` takes on this processor; `thin` has tiles that share 32 pixels (`--overlap 32`).
+tile and those of the outlines by themselves, and building IoU with the labels on the model's
+pixels. `plain` is eager float32, channels first, batch norms and all, in the same tiles as the
+default. `default` is what `--precision auto` takes on this processor; `thin` has tiles that share
+32 pixels (`--overlap 32`).
 """
 
 import argparse
@@ -25,7 +26,12 @@ from torch import Tensor, nn
 from fieldfare.common.console import table
 from fieldfare.common.runtime import set_threads
 from fieldfare.remote_sensing.buildings.data.labels import read_labels
-from fieldfare.remote_sensing.buildings.inference.footprints import FULL, MISSING
+from fieldfare.remote_sensing.buildings.inference.footprints import (
+    FULL,
+    MISSING,
+    FootprintSettings,
+    extract,
+)
 from fieldfare.remote_sensing.buildings.inference.run import InferSettings, Targets, infer
 from fieldfare.remote_sensing.buildings.networks.models import load_model
 from fieldfare.remote_sensing.rasters.georeference import georeference_of
@@ -56,6 +62,13 @@ def iou(probability: Path, scene: Path, labels: Path) -> float:
     seen = known & (levels >= 0.5 * FULL)
     wanted = known & (rasterio.features.rasterize(polygons, out_shape=shape, transform=grid) > 0)
     return float((seen & wanted).sum() / (seen | wanted).sum())
+
+
+def outlining(probability: Path) -> float:
+    """Processor seconds from the probabilities to squared outlines."""
+    start = time.process_time()
+    extract(probability, FootprintSettings())
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -94,6 +107,7 @@ def main() -> None:
                 {
                     "way": name, "precision": str(predictor.dtype)[6:], "overlap": settings.overlap,
                     "tiles": result["tiles"], "tiles_s": tiles, "all_s": seconds,
+                    "outlines": result["buildings"], "outlines_s": outlining(probability),
                     "tiles_ratio": rows[0]["tiles_s"] / tiles if rows else 1.0,
                     "ratio": rows[0]["all_s"] / seconds if rows else 1.0,
                     "iou": iou(probability, options.scene, options.labels),

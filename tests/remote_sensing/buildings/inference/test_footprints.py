@@ -160,6 +160,22 @@ def test_a_region_too_large_to_part_is_measured_strip_by_strip(tmp_path, monkeyp
     pandas.testing.assert_frame_equal(whole, strips)
 
 
+@pytest.mark.parametrize("pixels", [footprints.STRIP_PIXELS, 100])
+@pytest.mark.parametrize("bands", [1, 2])
+def test_what_stands_in_a_courtyard_counts_for_itself_alone(tmp_path, monkeypatch, pixels, bands):
+    monkeypatch.setattr(footprints, "STRIP_PIXELS", pixels)
+    image = ground((20, 30, 40, 50))
+    image[26:54, 36:74] = 0.1
+    image[30:50, 40:70] = 0.6
+    image[60, 80] = 0.7  # touches the frame at its corner: another one, too small
+    path = raster(tmp_path / "p.tif", np.stack([image, np.zeros_like(image)][:bands]))
+    found = extract(path, FootprintSettings(regularise=False, max_hole=0))
+    assert found["confidence"].tolist() == [0.9, 0.6]
+    areas = (40 * 50 - 28 * 38, 20 * 30)
+    assert found["area_m2"].tolist() == pytest.approx([n * GSD**2 for n in areas], rel=1e-3)
+    assert not found["touches_edge"].any()
+
+
 def test_without_crs_gsd_gives_the_metres(tmp_path):
     image = ground((20, 30, 10, 20))
     path = raster(tmp_path / "p.tif", image, crs=None, transform=Affine.identity())

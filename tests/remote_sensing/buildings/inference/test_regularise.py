@@ -15,6 +15,7 @@ from fieldfare.remote_sensing.buildings.inference.regularise import (
     dominant_direction,
     regularise,
 )
+from fieldfare.remote_sensing.buildings.inference.regularise import _faithful as faithful
 from fieldfare.remote_sensing.buildings.inference.vectors import overlapping
 
 GSD = 0.15
@@ -155,6 +156,40 @@ def test_random_blobs_keep_order_validity_iou_and_no_overlap():
     kept = [a.equals(b) for a, b in zip(found[large], raw[large], strict=True)]
     assert len(kept) > 20
     assert sum(kept) < len(kept) / 2  # even of such shapes most can be squared
+
+
+def test_a_row_of_houses_keeps_its_courtyard():
+    frame = shapely.box(0, 0, 20, 16).difference(shapely.box(6, 5, 14, 11))
+    raw = drawn(frame, shapely.box(20, 0, 28, 16), angle=30)
+    one, other = regularise(raw, TOLERANCE)
+    assert [shapely.get_num_interior_rings(p) for p in (one, other)] == [1, 0]
+    assert len(one.interiors[0].coords) - 1 == 4
+    assert one.intersection(other).length > 15
+    wanted = shapely.affinity.rotate(frame, 30, origin=(0, 0))
+    assert iou(np.array([one]), np.array([wanted]))[0] > 0.96
+
+
+def test_polygons_that_lose_all_their_corners_stay_as_they_were():
+    steps = [shapely.box(0.1 * i, 0, 0.1 * (i + 1), 0.1) for i in range(3)]  # one wall, three times
+    assert all(a.equals(b) for a, b in zip(regularise(np.array(steps), 5.0), steps, strict=True))
+
+
+def test_houses_that_touch_at_a_corner_are_squared_each_for_itself():
+    one, other = shapely.box(0, 0, 10, 8), shapely.box(10, 8, 19, 17)
+    raw = drawn(one, other)
+    together = regularise(raw, TOLERANCE)
+    alone = [regularise(raw[[i]], TOLERANCE)[0] for i in range(2)]
+    assert all(a.equals_exact(b, 0) for a, b in zip(together, alone, strict=True))
+
+
+def test_many_at_once_keep_as_much_iou_as_each_alone_even_just_at_the_limit():
+    houses = np.random.default_rng(2).uniform((1e5, 1e5, 5), (1e6, 4e6, 20), (40, 3))
+    raw = np.array([shapely.box(x, y, x + side, y + 9) for x, y, side in houses])
+    cut = np.array([shapely.box(x, y, x + MIN_IOU * side, y + 9) for x, y, side in houses])
+    found = faithful(cut, raw)
+    assert found.tolist() == [bool(iou(cut[[i]], raw[[i]])[0] >= MIN_IOU) for i in range(40)]
+    assert 0 < found.sum() < 40
+    assert not faithful(shapely.buffer(cut, -0.001, join_style="mitre"), raw).any()
 
 
 def test_nothing_in_nothing_out():

@@ -8,12 +8,12 @@ follow each other share a line. Corners are where lines meet. Each result is che
 outline and gives way to a plainer one where it has strayed.
 """
 
-import itertools
 import math
-from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 import shapely
+
+from .rings import Outlines, following, numbers
 
 MIN_IOU = 0.8
 """A squared outline must keep at least this IoU with the raw one."""
@@ -26,8 +26,6 @@ SHARED = 1e-6
 
 SNAP = 1e-3
 """Metres within which a neighbour's corner lies on a wall: reprojection bends it a little."""
-
-Point = tuple[float, float]
 
 
 def regularise(polygons: np.ndarray, tolerance: float) -> np.ndarray:
@@ -57,8 +55,11 @@ def _groups(polygons: np.ndarray) -> list[np.ndarray]:
     """Indices of polygons that share a wall, directly or through others."""
     pairs = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     pairs = pairs[:, pairs[0] < pairs[1]]
-    walls = shapely.length(shapely.intersection(polygons[pairs[0]], polygons[pairs[1]]))
-    pairs = pairs[:, walls > 0]
+    one, other = polygons[pairs]
+    walls = shapely.relate_pattern(one, other, "****1****")  # which spares most an overlay
+    rest = np.flatnonzero(~walls)
+    walls[rest] = shapely.length(shapely.intersection(one[rest], other[rest])) > 0
+    pairs = pairs[:, walls]
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -84,8 +85,11 @@ def _faithful(candidates: np.ndarray, raw: np.ndarray) -> np.ndarray:
 
 def _overlapping(polygons: np.ndarray) -> np.ndarray:
     """(P, 2) indices of polygons that share area, the lower first."""
+    if len(polygons) == 1:
+        return np.empty((0, 2), np.int64)
     pairs = shapely.STRtree(polygons).query(polygons, predicate="intersects").T
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    pairs = pairs[~shapely.touches(polygons[pairs[:, 0]], polygons[pairs[:, 1]])]
     shared = shapely.area(shapely.intersection(polygons[pairs[:, 0]], polygons[pairs[:, 1]]))
     overlapping: np.ndarray = pairs[shared > SHARED]
     return overlapping
@@ -127,13 +131,20 @@ def _simplified(raw: np.ndarray, tolerance: float) -> np.ndarray:
     if not shapely.coverage_is_valid(whole):
         return raw  # walls that do not match vertex by vertex would come apart
     walls = shapely.get_parts(shapely.line_merge(shapely.unary_union(shapely.boundary(whole))))
-    corners = [_corners(shapely.simplify(walls, level)) for level in levels]
-    own = [_corners([polygon]) for polygon in whole]
-    kept = corners[0].copy()
-    level = np.zeros(len(raw), np.int64)
+    outlines = Outlines.of(whole)
+    points, owner = numbers(outlines.points), outlines.owner
+    thinned = [shapely.get_coordinates(shapely.simplify(walls, level)) for level in levels]
+    corners = [np.isin(points, numbers(xy)) for xy in thinned]
+    finer = np.array([*corners, np.ones(len(points), bool)])
+    kept, level = finer[0].copy(), np.zeros(len(raw), np.int64)
+    plain, faithful = np.full(len(raw), None), np.zeros(len(raw), bool)
     while True:
-        plain = np.array([_with_corners(polygon, kept) for polygon in whole], object)
-        strayed = ~_faithful(plain, raw)
+        vertices = np.flatnonzero(kept[outlines.corner])
+        xy = outlines.points[outlines.corner[vertices]]
+        before, plain = plain, outlines.drawn(xy, outlines.ring[vertices])
+        changed = ~shapely.equals_exact(plain, before)
+        faithful[changed] = _faithful(plain[changed], raw[changed])
+        strayed = ~faithful
         if not strayed.any():
             strayed[_overlapping(plain).ravel()] = True
         if not strayed.any():
@@ -141,25 +152,8 @@ def _simplified(raw: np.ndarray, tolerance: float) -> np.ndarray:
         if (level[strayed] == len(levels)).all():
             return raw
         level[strayed] = np.minimum(level[strayed] + 1, len(levels))
-        for index in np.flatnonzero(strayed):
-            finer = corners[level[index]] if level[index] < len(levels) else own[index]
-            kept |= own[index] & finer
-
-
-def _corners(geometries: Iterable[shapely.Geometry]) -> set[Point]:
-    return {(x, y) for x, y in shapely.get_coordinates(geometries).tolist()}
-
-
-def _with_corners(polygon: shapely.Polygon, kept: Container[Point]) -> shapely.Polygon:
-    """A polygon with only those of its corners; empty where fewer than three are left."""
-    rings = [[point for point in ring[:-1] if point in kept] for ring in _rings([polygon])]
-    return _polygon(rings)
-
-
-def _polygon(rings: list[list[Point]]) -> shapely.Polygon:
-    if len(rings[0]) < 3:
-        return shapely.Polygon()
-    return shapely.Polygon(rings[0], [ring for ring in rings[1:] if len(ring) >= 3])
+        back = strayed[owner] & finer[level[owner], outlines.corner]
+        kept[outlines.corner[back]] = True
 
 
 def noded(polygons: np.ndarray, reach: float) -> np.ndarray:
@@ -169,10 +163,13 @@ def noded(polygons: np.ndarray, reach: float) -> np.ndarray:
     if not one.size:
         return polygons
     result = polygons.copy()
+    low, high = np.split(shapely.bounds(polygons), 2, axis=1)
     starts = np.flatnonzero(np.diff(one, prepend=-1))
     for index, others in zip(one[starts], np.split(other, starts[1:]), strict=True):
         # In turn, not all at once: two corners must not each take the other's place.
         corners = shapely.get_coordinates(result[others])
+        near = (corners >= low[index] - reach) & (corners <= high[index] + reach)
+        corners = corners[near.all(axis=1)]  # the others' far sides would only take time
         result[index] = shapely.snap(result[index], shapely.multipoints(corners), reach)
     return result
 
@@ -186,32 +183,36 @@ def _squared(raw: np.ndarray, plain: np.ndarray, tolerance: float) -> np.ndarray
     centre = shapely.get_coordinates(plain).mean(axis=0)
     angle = dominant_direction(shapely.simplify(raw, tolerance))
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    turned = shapely.transform(plain, lambda xy: (xy - centre) @ turn.T)
-    moves = _moves(list(_rings(turned)), tolerance)
+    outlines = Outlines.of(shapely.transform(plain, lambda xy: (xy - centre) @ turn.T))
+    places = _moves(outlines, tolerance)
+    squared: np.ndarray = np.full(len(raw), None)
+    faithful = np.zeros(len(raw), bool)
     for _ in range(10):
-        moved = _moved(turned, moves)
-        squared: np.ndarray = shapely.transform(moved, lambda xy: xy @ turn + centre)
-        strayed = ~_faithful(squared, raw)
+        moved = _moved(outlines, places)
+        before, squared = squared, shapely.transform(moved, lambda xy: xy @ turn + centre)
+        changed = ~shapely.equals_exact(squared, before)
+        faithful[changed] = _faithful(squared[changed], raw[changed])
+        strayed = ~faithful
         if not strayed.any():
             strayed[_overlapping(squared).ravel()] = True
         if not strayed.any():
             return squared
-        for index in np.flatnonzero(strayed):
-            moves |= {point: point for point in _corners([turned[index]])}
+        stay = outlines.corner[strayed[outlines.owner]]
+        places[stay] = outlines.points[stay]
     return plain
 
 
 def dominant_direction(polygons: np.ndarray) -> float:
     """Angle in radians, within a quarter turn, to which most of the outlines' length is parallel
     or square: the fullest degree of a smoothed histogram, refined by the mean around it."""
-    rings = [shapely.get_coordinates(ring) for p in polygons for ring in (p.exterior, *p.interiors)]
-    steps = np.concatenate([np.diff(ring, axis=0) for ring in rings])
+    xy, ring = shapely.get_coordinates(shapely.get_rings(polygons), return_index=True)
+    steps = np.diff(xy, axis=0)[np.diff(ring) == 0]
     lengths = np.hypot(steps[:, 0], steps[:, 1])
     angles = np.degrees(np.arctan2(steps[:, 1], steps[:, 0])) % 90
     histogram = np.bincount((angles.astype(int)) % 90, lengths, minlength=90)
-    reach = np.arange(-6, 7)
-    kernel = 7 - np.abs(reach)
-    smooth = sum(k * np.roll(histogram, shift) for shift, k in zip(reach, kernel, strict=True))
+    reach = np.arange(-6, 7)[:, None]
+    around = histogram[(np.arange(90) - reach) % 90]
+    smooth = ((7 - np.abs(reach)) * around).sum(axis=0)
     peak = float(np.argmax(smooth)) + 0.5
     away = (angles - peak + 45) % 90 - 45
     near = np.abs(away) <= 10
@@ -220,42 +221,34 @@ def dominant_direction(polygons: np.ndarray) -> float:
     return math.radians(peak)
 
 
-def _rings(polygons: Iterable[shapely.Polygon]) -> Iterable[list[Point]]:
-    """Closed rings as lists of points."""
-    for polygon in polygons:
-        for ring in (polygon.exterior, *polygon.interiors):
-            yield [(float(x), float(y)) for x, y in ring.coords]
-
-
 class _Lines:
-    """Lines along one axis: vertices that share one are joined, and its place is a mean."""
+    """Lines along one axis: points that share one are joined, and its place is a mean."""
 
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-        self.parent: dict[Point, Point] = {}
-        self.sums: dict[Point, tuple[float, float]] = {}
+    def __init__(self, across: list[float]) -> None:
+        self.across = across
+        self.parent: dict[int, int] = {}
+        self.sums: dict[int, tuple[float, float]] = {}
 
-    def root(self, point: Point) -> Point:
+    def root(self, point: int) -> int:
         self.parent.setdefault(point, point)
         while self.parent[point] != point:
             self.parent[point] = self.parent[self.parent[point]]
             point = self.parent[point]
         return point
 
-    def join(self, one: Point, other: Point, weight: float) -> None:
+    def join(self, one: int, other: int, weight: float) -> None:
         """Put an edge on a line; weight is its length."""
         a, b = self.root(one), self.root(other)
-        place = (one[self.axis] + other[self.axis]) / 2
-        total = [
-            sum(pair)
-            for pair in zip(self.sums.get(a, (0, 0)), (weight * place, weight), strict=True)
-        ]
+        place = (self.across[one] + self.across[other]) / 2
+        weighted, total = self.sums.get(a, (0.0, 0.0))
+        weighted, total = weighted + weight * place, total + weight
         if a != b:
-            total = [x + y for x, y in zip(total, self.sums.pop(b, (0, 0)), strict=True)]
+            more = self.sums.pop(b, (0.0, 0.0))
+            weighted, total = weighted + more[0], total + more[1]
             self.parent[b] = a
-        self.sums[a] = (total[0], total[1])
+        self.sums[a] = (weighted, total)
 
-    def place(self, point: Point) -> float | None:
+    def place(self, point: int) -> float | None:
         """Where the line of a point lies; None if it is on none."""
         if point not in self.parent:
             return None
@@ -263,22 +256,23 @@ class _Lines:
         return weighted / weight
 
 
-def _moves(rings: list[list[Point]], tolerance: float) -> dict[Point, Point]:
-    """Old to new vertices."""
-    level, upright = _Lines(axis=1), _Lines(axis=0)
+def _moves(outlines: Outlines, tolerance: float) -> np.ndarray:
+    """New places of the points, (P, 2)."""
+    x, y = outlines.points.T.tolist()
+    level, upright = _Lines(y), _Lines(x)
     slope = math.tan(math.radians(ANGLE))
-    slanted: list[tuple[Point, Point, float]] = []
-    for ring in rings:
-        for one, other in itertools.pairwise(ring):
-            dx, dy = abs(other[0] - one[0]), abs(other[1] - one[1])
-            length = math.hypot(dx, dy)
-            if dy <= slope * dx:
-                level.join(one, other, length)
-            elif dx <= slope * dy:
-                upright.join(one, other, length)
-            else:
-                slanted.append((one, other, length))
-    places = {point: (upright.place(point), level.place(point)) for ring in rings for point in ring}
+    slanted: list[tuple[int, int, float]] = []
+    after = outlines.corner[following(outlines.ring)]
+    for one, other in zip(outlines.corner.tolist(), after.tolist(), strict=True):
+        dx, dy = abs(x[other] - x[one]), abs(y[other] - y[one])
+        length = math.hypot(dx, dy)
+        if dy <= slope * dx:
+            level.join(one, other, length)
+        elif dx <= slope * dy:
+            upright.join(one, other, length)
+        else:
+            slanted.append((one, other, length))
+    places = [(upright.place(point), level.place(point)) for point in range(len(x))]
     for one, other, length in slanted:
         # A short slanted edge between walls is a corner that a raster has cut off.
         if length > 4 * tolerance:
@@ -289,30 +283,20 @@ def _moves(rings: list[list[Point]], tolerance: float) -> dict[Point, Point]:
         lone = [None in places[point] for point in (one, other)]
         if None not in joined and all(lone):
             places[one] = places[other] = (joined[0], joined[1])
-    return {
-        point: (point[0] if x is None else x, point[1] if y is None else y)
-        for point, (x, y) in places.items()
-    }
+    moved = np.array(places, float).reshape(-1, 2)  # None becomes NaN
+    return np.where(np.isnan(moved), outlines.points, moved)
 
 
-def _moved(polygons: np.ndarray, moves: Mapping[Point, Point]) -> np.ndarray:
-    """Polygons with moved vertices, without those that are in the middle of a wall for all."""
-    outlines = []
-    needed = set()
-    for polygon in polygons:
-        outlines.append([_merged([moves[point] for point in ring]) for ring in _rings([polygon])])
-        for ring in outlines[-1]:
-            for before, point, after in zip(
-                ring[-1:] + ring[:-1], ring, ring[1:] + ring[:1], strict=True
-            ):
-                if not (before[0] == point[0] == after[0] or before[1] == point[1] == after[1]):
-                    needed.add(point)
-    return np.array(
-        [_polygon([[p for p in ring if p in needed] for ring in rings]) for rings in outlines],
-        object,
-    )
-
-
-def _merged(ring: list[Point]) -> list[Point]:
-    """A closed ring opened, each point that follows itself once."""
-    return [point for point, after in itertools.pairwise(ring) if point != after]
+def _moved(outlines: Outlines, places: np.ndarray) -> np.ndarray:
+    """Polygons with moved points, without those that are in the middle of a wall for all."""
+    xy, ring = places[outlines.corner], outlines.ring
+    steps = (xy != xy[following(ring)]).any(axis=1)
+    xy, ring = xy[steps], ring[steps]
+    after = following(ring)
+    along = xy == xy[after]
+    before = np.empty_like(after)
+    before[after] = np.arange(len(after))
+    _, point = np.unique(numbers(xy), return_inverse=True)
+    needed = np.zeros(len(xy), bool)
+    needed[point[~(along & along[before]).any(axis=1)]] = True
+    return outlines.drawn(xy[needed[point]], ring[needed[point]])
