@@ -7,7 +7,8 @@
 Prints the mean Dice of WT, TC and ET over the cases, and of the three means, for every model given,
 for the mean of every 3D with every 2D one, and for every post-processing. A case without a region,
 where none is found either, does not count for it. `--confusion` also prints what became of each
-part, in ml over all cases, with the first threshold and without post-processing.
+part, in ml over all cases, `--by-kind` the Dice of cases that enhance and of those that do not,
+both with the first threshold and without post-processing.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fieldfare.common import console
 from fieldfare.common.progress import Progress
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--tta", default="none")
     parser.add_argument("--thresholds", default="0.5", help="With commas.")
     parser.add_argument("--confusion", action="store_true")
+    parser.add_argument("--by-kind", action="store_true")
     options = parser.parse_args()
     set_threads()
     thresholds = [float(part) for part in options.thresholds.split(",")]
@@ -76,10 +79,12 @@ def main() -> None:
     cases = [case for case in read_table(options.table) if case.split == "val"]
     scores: dict[tuple[str, ...], list[list[float]]] = {}
     mixed: dict[str, np.ndarray] = {}
+    enhances: list[bool] = []
     with Progress("judge", len(cases), unit="case") as bar:
         for number, case in enumerate(cases, 1):
             given = read_labels(case.labels)
             truth = to_regions(given.data, SCHEME)
+            enhances.append(bool(truth[2].any()))
             voxel = abs(np.linalg.det(given.affine[:3, :3])) / 1000
             for name, job, found in predictions(case, predictors):
                 for steps, threshold in itertools.product(STEPS, thresholds):
@@ -92,11 +97,21 @@ def main() -> None:
             bar.update(number)
     rows = []
     for (name, threshold, steps), values in scores.items():
-        means = np.nanmean(np.array(values), axis=0)
         row = {"model": name, "threshold": threshold, "postprocess": steps}
-        row |= {region: round(float(mean), 4) for region, mean in zip(REGIONS, means, strict=True)}
-        rows.append(row | {"mean": round(float(means.mean()), 4)})
+        rows.append(row | means_of(values))
     print(console.table(rows))
+    if options.by_kind:
+        kinds = {"enhancing": np.array(enhances), "not enhancing": ~np.array(enhances)}
+        print(
+            console.table(
+                [
+                    {"model": name, "cases": f"{of.sum()} {kind}"}
+                    | means_of(np.array(scores[name, f"{thresholds[0]:g}", "none"])[of])
+                    for name in mixed
+                    for kind, of in kinds.items()
+                ]
+            )
+        )
     if options.confusion:
         for name, table in mixed.items():
             named = [
@@ -104,6 +119,13 @@ def main() -> None:
                 for part, row in zip(PARTS, table, strict=True)
             ]
             print(console.table(named))
+
+
+def means_of(values: ArrayLike) -> dict[str, float]:
+    """Of Dice (cases, regions), by region, and their mean; without what does not count."""
+    means = np.nanmean(np.array(values), axis=0)
+    named = {region: round(float(mean), 4) for region, mean in zip(REGIONS, means, strict=True)}
+    return named | {"mean": round(float(np.nanmean(means)), 4)}
 
 
 def confusion(truth: np.ndarray, ours: np.ndarray) -> np.ndarray:

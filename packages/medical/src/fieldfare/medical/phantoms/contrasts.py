@@ -23,7 +23,6 @@ FLUIDITY = {
     "patchy": (0.0, 0.5),
     "non-enhancing": (0.0, 0.35),
     "cystic": (0.6, 1.0),
-    "infiltrating": (0.0, 0.0),
 }
 
 #: Kinds without a rim, whose core is told from oedema by its contrast alone: it holds more water.
@@ -52,8 +51,7 @@ def draw_intensities(rng: np.random.Generator, kind: str) -> dict[str, Intensiti
     Water darkens T1 and brightens T2 and FLAIR: a case's oedema holds much or little of it, and the
     modalities follow, each a little in its own way.
     """
-    # What is very dark on T1 without a rim would be called a core.
-    water = rng.uniform(0, 0.6 if kind == "infiltrating" else 1.2)
+    water = rng.uniform(0, 1.2)
     darkness = float(np.clip(1.25 * (water + rng.normal(0, 0.25)) - 0.6, -0.6, 0.75))
     # A core in an enhancing rim may hold as much water as oedema; one without holds more.
     more = rng.uniform(0.1, 0.5) if kind in PLAIN else rng.uniform(-0.1, 0.4)

@@ -22,7 +22,7 @@ from .surfaces import load_surfaces, make_surface_anatomy
 
 SCHEME = "brats2023"
 
-PHANTOMS = 3
+PHANTOMS = 4
 """Of what `make_phantom` draws: a change of it changes the cases of every seed."""
 
 NAMES = {

@@ -26,16 +26,15 @@ CRUMB = 60.0
 """Mm^3."""
 
 KINDS = {
-    "ring": 0.27,
-    "solid": 0.12,
-    "patchy": 0.24,
-    "non-enhancing": 0.22,
-    "cystic": 0.07,
-    "infiltrating": 0.08,
+    "ring": 0.29,
+    "solid": 0.13,
+    "patchy": 0.25,
+    "non-enhancing": 0.25,
+    "cystic": 0.08,
 }
 """Share of lesions: necrotic core in an enhancing rim; enhancing throughout; enhancing here and
-there; none enhancing; a cyst, whose wall enhances in half of the cases; cells among brain that
-stays what it was, without a core."""
+there; none enhancing; a cyst, whose wall enhances in half of the cases. All have a core: the raters
+of BraTS draw one in nearly every glioma, in those that do not enhance most of what is bright."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,6 @@ def _draw(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, fractions:
     border = rng.uniform(0, 3 if lesion.kind == "non-enhancing" else 1)
     core = _inside(lesion.radius - distance, grid.spacing + border) * solid
     into_grey = rng.uniform(0, 0.8)
-    if lesion.kind == "infiltrating":
-        core, into_grey = np.zeros_like(core), rng.uniform(0.6, 1)
 
     # Oedema follows white matter in fingers, to one side more than to another, and hardly enters
     # the cortex. In half of the lesions it is thinner far from the core.
