@@ -34,7 +34,7 @@ def limits_of(name: str) -> tuple[str, ...]:
 def test_the_packaged_variants_are_a_front() -> None:
     found = variants_of(TASK)
     assert len(found.variants) >= 6
-    assert sum(not out for out in dominated(found.variants)) >= 6
+    assert sum(not out for out in dominated(found.variants)) >= 4
     assert "validation phantoms" in found.metric
 
 
