@@ -52,8 +52,6 @@ WAYS: dict[str, Settings] = {
     "both-0": {**BOTH, "overlap": 0},
     "both": {**BOTH, "overlap": None},
     "slices-flips": {"model": SLICES, "overlap": None, **FLIPS},
-    "volume-0-flips": {"model": DEFAULT_MODEL, "overlap": 0, **FLIPS},
-    "volume-flips": {"model": DEFAULT_MODEL, "overlap": None, **FLIPS},
 }
 MEMBERS = {
     "both": ("volume", "slices"),
