@@ -63,7 +63,7 @@ def test_only_unsure_flows_are_shown_to_the_second_network(data, monkeypatch):
     for field in ("probabilities", "networks", "familiarity"):
         alone, cascade, ensemble = (getattr(found, field) for found in by)
         np.testing.assert_array_equal(cascade[~passed], alone[~passed])
-        # Embeddings of untrained networks are nearly equal: a rank of distances hangs on last digits.
+        # Embeddings of untrained networks are nearly equal: ranks of distances hang on last digits.
         step = 1.01 / len(some.evidence.stages[1].scores) if field == "familiarity" else 0
         np.testing.assert_allclose(cascade[passed], ensemble[passed], rtol=1e-5, atol=step)
     assert tuple(every.kept.values()) == (24, 80, 24)

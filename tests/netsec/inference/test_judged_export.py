@@ -40,7 +40,7 @@ def test_the_graph_to_export_is_the_whole_classifier(data):
     with torch.inference_mode():
         found = judged(*as_inputs(judged, data.flows))
     for name, values in zip(OUTPUTS, found, strict=True):
-        # Embeddings of untrained networks are nearly equal: a rank of distances hangs on last digits.
+        # Embeddings of untrained networks are nearly equal: ranks of distances hang on last digits.
         steps = len(classifier.evidence.stages[0].scores)
         atol = 1.01 / steps if name == "familiarity" else 1e-5
         np.testing.assert_allclose(values, getattr(wanted, name), atol=atol, err_msg=name)
