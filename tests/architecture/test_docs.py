@@ -91,3 +91,15 @@ def test_contributing_names_paths_that_exist() -> None:
         if not (ROOT / name).exists():
             lost.append(name)
     assert not lost
+
+
+def test_every_page_is_led_to_from_the_front_page() -> None:
+    front = set(links(ROOT / "README.md"))
+    pages = {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")} - {"docs/index.md"}
+    assert not pages - front
+
+
+def test_every_benchmark_stands_in_their_list() -> None:
+    listed = set(links(ROOT / "benchmarks" / "README.md"))
+    scripts = {f"{path.parent.name}/{path.name}" for path in ROOT.glob("benchmarks/*/*.py")}
+    assert scripts == listed

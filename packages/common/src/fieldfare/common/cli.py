@@ -17,7 +17,7 @@ from .commands.stitch_options import StitchOptions
 @click.group(cls=console.CommandGroup)
 @click.version_option(package_name="fieldfare-common")
 def main() -> None:
-    """Compare the packaged models of all installed Fieldfare packages."""
+    """Compare, search, slim and join networks of all installed Fieldfare packages."""
 
 
 @main.command()

@@ -46,7 +46,7 @@ class InferSettings:
         depth: of U-Net++, 1 to 4; the full one when None.
         footprints: how outlines are drawn.
         bands: 1-based; the first ones besides alpha when None.
-        value_range: `LOW:HIGH`; chosen by sample type when None, see `scenes.value_range`.
+        value_range: `LOW:HIGH`; chosen by sample type when None, see `scenes.ground.value_range`.
         window: (row, column, height, width) of the scene, in its own pixels.
         gsd: metres per pixel of a scene without CRS; that of the model when None.
         pixel_size: metres per pixel at which the model looks; its own when None.

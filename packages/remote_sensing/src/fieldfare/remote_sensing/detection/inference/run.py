@@ -44,7 +44,7 @@ class InferSettings:
         threshold: least confidence; the model's own when None.
         nms: IoU above which the less confident of two boxes goes; the model's own when None.
         bands: 1-based; the first ones besides alpha when None.
-        value_range: `LOW:HIGH`; chosen by sample type when None, see `ground.value_range`.
+        value_range: `LOW:HIGH`; chosen by sample type when None, see `scenes.ground.value_range`.
         window: (row, column, height, width) of the scene, in its own pixels.
         gsd: metres per pixel of a scene without CRS; that of the model when None.
         pixel_size: metres per pixel at which the model looks; its own when None.
