@@ -9,6 +9,7 @@ from fieldfare.medical.phantoms.anatomy import Anatomy
 from fieldfare.medical.phantoms.contrasts import PLAIN, _bleeding, _necrosis, draw_intensities
 from fieldfare.medical.phantoms.lesions import KINDS, Lesion, Tumour, _lobed, draw_tumour
 from fieldfare.medical.phantoms.noise import Grid
+from fieldfare.medical.phantoms.raters import OEDEMA, visible_labels
 
 GRID = Grid((0, 0, 0), (24, 24, 24), 2.0)
 DRAWS = 150
@@ -71,7 +72,8 @@ def test_oedema_spares_the_cortex(anatomy):
     """Where it would reach as far in white matter and in grey."""
     shares = []
     for seed in range(12):
-        labels = draw_tumour(np.random.default_rng(seed), anatomy, [lesion("ring")]).labels == 2
+        tumour = draw_tumour(np.random.default_rng(seed), anatomy, [lesion("ring")])
+        labels = visible_labels(tumour.fractions) == OEDEMA
         # 18 is the first slice of cortex, as far above the middle as 6 is below it.
         shares.append((labels[:, :, 18:21].sum(), labels[:, :, 4:7].sum()))
     cortex, white = np.sum(shares, axis=0)
@@ -92,7 +94,7 @@ def test_lobes_make_one_lump():
 def test_fluid_and_blood_lie_in_the_core_alone():
     fractions = np.zeros((3, *GRID.shape), np.float32)
     fractions[0, 8:12, 8:12, 8:12], fractions[1, 12:16], fractions[2, 8:12, 8:12, 12] = 1, 1, 1
-    tumour = Tumour(np.zeros(GRID.shape, np.uint8), fractions, "cystic")
+    tumour = Tumour(fractions, "cystic")
     wet = _necrosis(np.random.default_rng(0), GRID, tumour)
     assert wet.max() <= 1
     assert wet[fractions[0] > 0].mean() > 0.4

@@ -19,7 +19,6 @@ from fieldfare.medical.data.table import read_table
 from fieldfare.medical.phantoms import anatomy as anatomies
 from fieldfare.medical.phantoms.anatomy import EXTENT, Pose, grid_shape, load_atlas
 from fieldfare.medical.phantoms.generate import make_phantom, write_case
-from fieldfare.medical.phantoms.lesions import visible_labels
 from fieldfare.medical.phantoms.noise import Grid
 from fieldfare.medical.volumes.images import read_labels
 
@@ -109,14 +108,6 @@ def test_tumours_are_brighter_than_brain_on_flair_and_t2_and_rims_on_t1ce(cases)
     assert np.mean(np.array(rims) > 0.3) > 0.8  # some enhance weakly
 
 
-def test_labels_are_what_can_be_seen():
-    """Three tenths of oedema is tumour, a tenth is not; enhancement counts where it is bright."""
-    columns = {(0.0, 0.31, 0.0): 2, (0.0, 0.2, 0.0): 0, (0.5, 0.4, 0.0): 1, (0.1, 0.1, 0.6): 3}
-    columns |= {(0.2, 0.0, 0.4): 1, (0.0, 0.9, 0.05): 2}
-    fractions = np.array(list(columns), np.float32).T.reshape(3, -1, 1, 1)
-    assert visible_labels(fractions).ravel().tolist() == list(columns.values())
-
-
 def test_the_faint_rim_that_images_show_is_labelled(cases):
     """Just outside the labels FLAIR is brain again: what is left there is no tumour."""
     steps = []
@@ -130,7 +121,7 @@ def test_the_faint_rim_that_images_show_is_labelled(cases):
         steps.append(
             (flair[outside].mean() - flair[far].mean()) / (flair[tumour].mean() - flair[far].mean())
         )
-    assert np.median(steps) < 0.35
+    assert np.median(steps) < 0.25
 
 
 def test_scales_of_modalities_differ_by_orders(cases):

@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from ..data.naming import MODALITIES
 from ..data.regions import write_sidecar
 from ..volumes.images import Volume, write_like
-from .anatomy import Pose, Push, grid_shape, load_atlas, make_anatomy
+from .anatomy import Anatomy, Pose, Push, grid_shape, load_atlas, make_anatomy
 from .contrasts import draw_contrasts
 from .growth import grow_tumour
 from .lesions import Tumour, draw_tumour, plan_lesions
 from .mimics import draw_mimics
-from .noise import Field, Grid
+from .noise import Field
+from .raters import draw_labels, without_crumbs
 from .relaxation import draw_relaxation
-from .scanner import scan
+from .scanner import draw_slices, scan
 from .surfaces import load_surfaces, make_surface_anatomy
 
 SCHEME = "brats2023"
 
-PHANTOMS = 4
+PHANTOMS = 5
 """Of what `make_phantom` draws: a change of it changes the cases of every seed."""
 
 NAMES = {
@@ -63,18 +64,23 @@ def make_phantom(
     Raises:
         InputError: nilearn, which carries the atlas, is not installed.
     """
-    grid, drawn, tumour = GENERATORS[generator](rng, spacing)
+    anatomy, drawn, tumour = GENERATORS[generator](rng, spacing)
+    grid, slices = anatomy.grid, draw_slices(rng)
+    scanned = scan(rng, anatomy, drawn, slices)
+    rated = draw_labels(grid, tumour.fractions, slices)
+    if rng.random() < 0.7:  # raters and networks leave no crumbs
+        rated = without_crumbs(rated, spacing)
     shape = grid_shape(spacing)
     images = np.zeros((len(MODALITIES), *shape), np.float32)
     labels = np.zeros(shape, np.uint8)
-    images[(slice(None), *grid.box)] = drawn
-    labels[grid.box] = np.where((drawn != 0).any(axis=0), tumour.labels, 0)
+    images[(slice(None), *grid.box)] = scanned
+    labels[grid.box] = np.where((scanned != 0).any(axis=0), rated, 0)
     affine = np.diag([-spacing, -spacing, spacing, 1.0])
     affine[1, 3] = 239.0
     return Phantom(images, labels, affine, tumour.kind)
 
 
-def _from_atlas(rng: np.random.Generator, spacing: float) -> tuple[Grid, Field, Tumour]:
+def _from_atlas(rng: np.random.Generator, spacing: float) -> tuple[Anatomy, Field, Tumour]:
     atlas = load_atlas()
     pose = Pose(rng, atlas)
     grid = pose.grid(spacing)
@@ -82,10 +88,10 @@ def _from_atlas(rng: np.random.Generator, spacing: float) -> tuple[Grid, Field, 
     anatomy = make_anatomy(rng, pose, grid, [lesion.push() for lesion in lesions])
     tumour = draw_tumour(rng, anatomy, lesions)
     mimics = draw_mimics(rng, anatomy)
-    return grid, scan(rng, anatomy, draw_contrasts(rng, anatomy, tumour, mimics)), tumour
+    return anatomy, draw_contrasts(rng, anatomy, tumour, mimics), tumour
 
 
-def _grown(rng: np.random.Generator, spacing: float) -> tuple[Grid, Field, Tumour]:
+def _grown(rng: np.random.Generator, spacing: float) -> tuple[Anatomy, Field, Tumour]:
     surfaces = load_surfaces()
     pose = Pose(rng, surfaces)
     grid = pose.grid(spacing)
@@ -94,11 +100,12 @@ def _grown(rng: np.random.Generator, spacing: float) -> tuple[Grid, Field, Tumou
     anatomy = make_surface_anatomy(rng, pose, grid, [push])
     tumour = grow_tumour(rng, anatomy, centre)
     mimics = draw_mimics(rng, anatomy)
-    return grid, scan(rng, anatomy, draw_relaxation(rng, anatomy, tumour, mimics)), tumour
+    return anatomy, draw_relaxation(rng, anatomy, tumour, mimics), tumour
 
 
 GENERATORS = {"atlas": _from_atlas, "growth": _grown}
-"""By name: a generator and a spacing in mm to the grid, images (4, X, Y, Z) and tumour."""
+"""By name: a generator and a spacing in mm to the anatomy, images (4, X, Y, Z) of a perfect scanner
+and tumour."""
 
 
 def write_case(folder: Path, phantom: Phantom, naming: str = "brats2020") -> None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .anatomy import Anatomy
-from .lesions import CORE, ENHANCING, OEDEMA, Tumour
+from .lesions import Tumour
 from .noise import Field
+from .raters import VISIBLE
 
 SEEN, DENSE = 0.16, 0.8
 STEP = 2.0
@@ -40,8 +41,8 @@ def grow_tumour(rng: np.random.Generator, anatomy: Anatomy, centre: NDArray[np.f
     grid = anatomy.grid
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     density = _density(rng, anatomy, centre, kind)
-    # What water shows goes along with density: at SEEN a third of it.
-    water = np.clip((density - 0.08) / 0.24, 0, 1) * anatomy.brain
+    # What water shows goes along with density: at SEEN so much that a rater sees it.
+    water = np.clip(VISIBLE + (density - SEEN) / 0.24, 0, 1) * anatomy.brain
     uneven = 0.1 * grid.noise(rng, 8)
     dense = np.clip((density - DENSE + uneven) / 0.1 + 0.5, 0, 1)
     if kind == "infiltrating":
@@ -54,10 +55,7 @@ def grow_tumour(rng: np.random.Generator, anatomy: Anatomy, centre: NDArray[np.f
     core = np.minimum(dense, water)
     leaky = np.minimum(leaky, core)
     fractions = np.stack([core - leaky, water - core, leaky]).astype(np.float32)
-    inner = np.where(leaky >= 0.3, ENHANCING, CORE)
-    labels = np.where(core >= 0.5, inner, OEDEMA)
-    labels = np.where((density >= SEEN) & (water > 0.3), labels, 0).astype(np.uint8)
-    return Tumour(labels, fractions, kind)
+    return Tumour(fractions, kind)
 
 
 def _density(

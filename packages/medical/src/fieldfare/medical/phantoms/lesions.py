@@ -1,29 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gliomas drawn at random.
-
-Labels are those of BraTS 2023: necrotic or non-enhancing core 1, oedema 2, enhancing tumour 3.
-"""
+"""Gliomas drawn at random."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from .anatomy import Anatomy, Atlas, Pose, Push
 from .noise import Field, Grid
-
-CORE, OEDEMA, ENHANCING = 1, 2, 3
-
-VISIBLE = 0.3
-"""Share of tumour in a voxel from which it is labelled: raters draw what they see, and an
-infiltrating border is seen before it makes up half of a voxel."""
-
-BRIGHT = 0.55
-"""The same of enhancing tumour, which is called so where it outshines healthy white matter."""
-
-CRUMB = 60.0
-"""Mm^3."""
 
 KINDS = {
     "ring": 0.29,
@@ -67,13 +51,11 @@ class Tumour:
     """Lesions on the phantom's grid.
 
     Attributes:
-        labels: (X, Y, Z) uint8, by what of the fractions is visible.
         fractions: (3, X, Y, Z) in [0, 1] of core, oedema, enhancing tumour as images show them:
             soft at the borders, the oedema thinned by brain in between.
         kind: of the largest lesion.
     """
 
-    labels: NDArray[np.uint8]
     fractions: Field
     kind: str
 
@@ -106,11 +88,7 @@ def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, lesions: list[Lesion
     fractions = np.zeros((3, *anatomy.grid.shape), np.float32)
     for lesion in reversed(lesions):
         _draw(rng, anatomy, lesion, fractions)
-    shown = _infiltrating(rng, anatomy, fractions)
-    labels = visible_labels(shown)
-    if rng.random() < 0.7:  # raters and networks leave no crumbs
-        labels = without_crumbs(labels, anatomy.grid.spacing)
-    return Tumour(labels, shown, lesions[0].kind)
+    return Tumour(_infiltrating(rng, anatomy, fractions), lesions[0].kind)
 
 
 def _infiltrating(rng: np.random.Generator, anatomy: Anatomy, fractions: Field) -> Field:
@@ -121,28 +99,6 @@ def _infiltrating(rng: np.random.Generator, anatomy: Anatomy, fractions: Field) 
     faint = max(0, rng.uniform(-0.3, 0.5)) * np.clip(0.5 + 0.5 * anatomy.grid.noise(rng, 15), 0, 1)
     shown[1] *= 1 - faint
     return shown
-
-
-def visible_labels(fractions: Field) -> NDArray[np.uint8]:
-    """Labels (X, Y, Z) of fractions (3, X, Y, Z) of core, oedema and enhancing tumour.
-
-    Tumour is what reaches VISIBLE; core of it where core and enhancement together weigh as much as
-    oedema; enhancing of that where the enhancement reaches BRIGHT.
-    """
-    core, oedema, enhancing = fractions
-    inner = core + enhancing >= oedema
-    labels = np.where(inner, np.where(enhancing >= BRIGHT, ENHANCING, CORE), OEDEMA)
-    return np.where(core + oedema + enhancing >= VISIBLE, labels, 0).astype(np.uint8)
-
-
-def without_crumbs(labels: NDArray[np.uint8], spacing: float) -> NDArray[np.uint8]:
-    """Labels without parts of less than CRUMB mm^3, but for the largest part."""
-    parts, count = ndimage.label(labels > 0)
-    sizes = np.bincount(parts.ravel())
-    crumbs = sizes * spacing**3 < CRUMB
-    crumbs[1 + sizes[1:].argmax() if count else 0] = False
-    crumbs[0] = False
-    return np.where(crumbs[parts], np.uint8(0), labels)
 
 
 def _draw(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion, fractions: Field) -> None:

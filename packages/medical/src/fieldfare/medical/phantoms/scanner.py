@@ -25,9 +25,19 @@ class Slices:
     axis: int
     thickness: float
 
+    @property
+    def sigma(self) -> float:
+        """Of the blur across the slices, mm."""
+        return 0.35 * self.thickness
 
-def scan(rng: np.random.Generator, anatomy: Anatomy, images: Field) -> Field:
+
+def scan(
+    rng: np.random.Generator, anatomy: Anatomy, images: Field, slices: Mapping[str, Slices]
+) -> Field:
     """Images (4, X, Y, Z) as they come from scanners and skull-stripping.
+
+    Args:
+        slices: of each modality, see `draw_slices`.
 
     Returns:
         (4, X, Y, Z) float32, whole numbers as scanners store them, 0 outside the brain and only
@@ -36,7 +46,6 @@ def scan(rng: np.random.Generator, anatomy: Anatomy, images: Field) -> Field:
     grid = anatomy.grid
     brain = _brain_mask(rng, anatomy)
     rim = grid.blur(brain.astype(np.float32), 4.0) < 0.9
-    slices = _draw_slices(rng)
     quality = rng.uniform(0, 1)
     alike = rng.random() < 0.6
     result = np.empty_like(images)
@@ -55,7 +64,7 @@ def scan(rng: np.random.Generator, anatomy: Anatomy, images: Field) -> Field:
     return result
 
 
-def _draw_slices(rng: np.random.Generator) -> Mapping[str, Slices]:
+def draw_slices(rng: np.random.Generator) -> Mapping[str, Slices]:
     """All modalities alike, or volumes of T1 beside thick slices of the others."""
     thin, thick = rng.uniform(1, 1.5), rng.uniform(2, 6.5)
     kind = rng.random()
@@ -72,7 +81,7 @@ def _acquire(
 ) -> Field:
     spacing = grid.spacing
     sigma = np.full(3, rng.uniform(0.2, 1.0))
-    sigma[slices.axis] = max(sigma[slices.axis], 0.35 * slices.thickness)
+    sigma[slices.axis] = max(sigma[slices.axis], slices.sigma)
     image = ndimage.gaussian_filter(image, sigma / spacing, truncate=3)
     bias = rng.uniform(0, 0.2) * grid.noise(rng, rng.uniform(50, 150))
     image = image * np.exp(np.clip(bias, -0.7, 0.7))
