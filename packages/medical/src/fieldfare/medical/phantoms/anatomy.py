@@ -15,6 +15,7 @@ from scipy import ndimage
 from fieldfare.common.errors import InputError
 
 from .noise import Field, Grid
+from .sinuses import in_sinus
 
 EXTENT = (240.0, 240.0, 155.0)
 """Mm of the field of view, that of BraTS' SRI24 grid."""
@@ -38,7 +39,7 @@ class Atlas:
 
     Attributes:
         maps: (6, X, Y, Z): fractions of grey and white matter and fluid; whether a voxel lies
-            deep and whether in the sagittal sinus; by how much the T1 template differs from what
+            deep and whether in a dural sinus; by how much the T1 template differs from what
             its tissues explain (nuclei, myelin), about -1 to 1.
         middle: of the brain's box, voxels.
         size: of that box, voxels.
@@ -64,14 +65,18 @@ def load_atlas() -> Atlas:
         raise InputError(
             "phantoms need the atlas that nilearn carries; pip install 'fieldfare-medical[phantom]'"
         ) from None
-    mask, grey, white, template = (
-        np.asarray(load(resolution=1).dataobj, np.float32)[::-1, ::-1]  # RAS to LPS
+    loaded = [
+        load(resolution=1)
         for load in (
             datasets.load_mni152_brain_mask,
             datasets.load_mni152_gm_template,
             datasets.load_mni152_wm_template,
             datasets.load_mni152_template,
         )
+    ]
+    mask, grey, white, template = (
+        np.asarray(image.dataobj, np.float32)[::-1, ::-1]  # RAS to LPS
+        for image in loaded
     )
     # Only the brain's box is kept; a third of the atlas is air.
     box = ndimage.find_objects((mask > 0.5).astype(np.uint8))[0]
@@ -81,12 +86,18 @@ def load_atlas() -> Atlas:
     grey, white = grey / total * brain, white / total * brain
     fluid = np.clip(brain - grey - white, 0, 1)
     depth = ndimage.distance_transform_edt(brain)
+    first = loaded[0].affine[:3, 3]
+    x, y, z = (
+        start + np.arange(part.start - 1, part.stop + 1)
+        for start, part in zip(first, box, strict=True)
+    )
+    # The first two axes were turned over.
+    turned = 2 * first[:2] + np.array(mask.shape[:2]) - 1
+    places = np.stack(np.meshgrid(turned[0] - x, turned[1] - y, z, indexing="ij"), axis=-1)
     inside = np.argwhere(brain)
     low, high = inside.min(axis=0), inside.max(axis=0)
     middle = (low + high) / 2
-    across = abs(np.arange(brain.shape[0]) - middle[0]).reshape(-1, 1, 1)
-    behind = (np.arange(brain.shape[1]) > middle[1] - 30).reshape(1, -1, 1)
-    sinus = brain & (depth < 5) & (across < 4) & behind
+    sinus = in_sinus(places) > 0
     maps = [grey, white, fluid, depth > DEEP, sinus, _detail(template, brain, grey, white, fluid)]
     begin = np.argwhere(ndimage.uniform_filter(white, 5) > 0.6)
     return Atlas(np.stack(maps).astype(np.float32), middle, high - low + 1.0, begin)
@@ -112,7 +123,7 @@ class Anatomy:
         tissues: (3, X, Y, Z) fractions of grey matter, white matter and fluid; their sum is the
             brain.
         deep: (X, Y, Z) in [0, 1], 1 far from the surface.
-        sinus: (X, Y, Z) in [0, 1], the sagittal sinus and its walls.
+        sinus: (X, Y, Z) in [0, 1], the dural sinuses and their walls.
         detail: (X, Y, Z), contrast within tissues.
     """
 

@@ -8,7 +8,6 @@ shift of a depth makes cortex thicker, ventricles wider, sulci deeper.
 """
 
 import functools
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -20,15 +19,13 @@ from fieldfare.common.errors import InputError
 
 from .anatomy import DEEP, Anatomy, Atlas, Pose, Push, bent_points
 from .noise import Field, Grid
+from .sinuses import Line, Point, in_sinus, to_line
 
 STEP = 2.0
 """Mm between the places where depths are kept."""
 
 LOW, HIGH = (-78.0, -112.0, -72.0), (78.0, 78.0, 84.0)
 """Corners of their box, mm in fsaverage's axes (right, front, up)."""
-
-Point = tuple[float, float, float]
-Line = tuple[Point, ...]
 
 VENTRICLES: tuple[Line, ...] = (
     ((12, 28, 4), (13, 8, 18), (14, -16, 22), (23, -40, 14), (33, -24, -12)),
@@ -47,12 +44,12 @@ NUCLEI: tuple[tuple[Point, Point], ...] = (
 STEM = ((0, -16, -8), (0, -28, -38), (0, -40, -66))
 CEREBELLUM = ((22, -62, -34), (33, 31, 25))
 
-NAMES = ("pial", "white", "ventricle", "nuclei", "stem", "cerebellum")
+NAMES = ("pial", "white", "ventricle", "nuclei", "stem", "cerebellum", "sinus")
 
 
 @functools.cache
 def load_surfaces() -> Atlas:
-    """Depths in mm, positive inside: maps (6, X, Y, Z) of NAMES, axes LPS, STEP apart.
+    """Depths in mm, positive inside: maps (7, X, Y, Z) of NAMES, axes LPS, STEP apart.
 
     `middle`, `size` and `white` count in mm from the first of these places, as those of the atlas
     count in its voxels of 1 mm. Takes some seconds; done once a process.
@@ -68,7 +65,7 @@ def load_surfaces() -> Atlas:
         return np.maximum(depth(places), depth(mirrored))
 
     def tube(line: Line) -> Callable[[Field], Field]:
-        return lambda where: 4 - _to_line(where, line)
+        return lambda where: 4 - to_line(where, line)
 
     def body(centre: Point, axes: Point) -> Callable[[Field], Field]:
         return lambda where: _ellipsoid(where, centre, axes)
@@ -79,8 +76,9 @@ def load_surfaces() -> Atlas:
             _surface_depth("white", places),
             np.max([both(tube(line)) for line in VENTRICLES], axis=0),
             np.max([both(body(*one)) for one in NUCLEI], axis=0),
-            11 - _to_line(places, STEM),
+            11 - to_line(places, STEM),
             both(body(*CEREBELLUM)),
+            in_sinus(places),
         ]
     ).astype(np.float32)[:, ::-1, ::-1]
     maps = np.ascontiguousarray(maps)
@@ -128,18 +126,6 @@ def _samples(
     return np.concatenate(points), np.concatenate(normals)
 
 
-def _to_line(places: Field, line: Line) -> Field:
-    """Distance of places (..., 3) from a line through points, mm."""
-    nearest = np.full(places.shape[:-1], np.inf, np.float32)
-    corners = np.array(line, np.float32)
-    for first, last in itertools.pairwise(corners):
-        along = last - first
-        share = np.clip((places - first) @ along / (along @ along), 0, 1)
-        away = places - first - share[..., None] * along
-        nearest = np.minimum(nearest, np.sqrt((away**2).sum(axis=-1)))
-    return nearest
-
-
 def _ellipsoid(
     places: Field, centre: tuple[float, float, float], axes: tuple[float, float, float]
 ) -> Field:
@@ -154,7 +140,7 @@ def make_surface_anatomy(
 ) -> Anatomy:
     """A brain bent at random, with cortex, ventricles and sulci of random width."""
     places = pose.to_atlas(bent_points(rng, grid, pushes)) / STEP
-    pial, white, ventricle, nuclei, stem, cerebellum = (
+    pial, white, ventricle, nuclei, stem, cerebellum, sinus = (
         ndimage.map_coordinates(one, places, order=1, mode="nearest", prefilter=False)
         for one in load_surfaces().maps
     )
@@ -181,4 +167,6 @@ def make_surface_anatomy(
     tissues = np.stack([solid - inner, inner, hull - solid])
     deep = np.clip((ndimage.distance_transform_edt(hull > 0.5) * grid.spacing - DEEP) / 2, 0, 1)
     nothing = np.zeros(grid.shape, np.float32)
-    return Anatomy(grid, tissues.astype(np.float32), deep.astype(np.float32), nothing, nothing)
+    blood = np.clip(sinus / width + 0.5, 0, 1)
+    found = (each.astype(np.float32) for each in (tissues, deep, blood, nothing))
+    return Anatomy(grid, *found)
