@@ -20,7 +20,6 @@ from fieldfare.medical.phantoms import anatomy as anatomies
 from fieldfare.medical.phantoms.anatomy import EXTENT, Pose, grid_shape, load_atlas
 from fieldfare.medical.phantoms.generate import make_phantom, write_case
 from fieldfare.medical.phantoms.noise import Grid
-from fieldfare.medical.phantoms.surfaces import load_surfaces
 from fieldfare.medical.volumes.images import read_labels
 
 pytest.importorskip("nilearn", reason="NILEARN IS NOT INSTALLED: phantoms are NOT tested")
@@ -254,20 +253,3 @@ def test_without_nilearn_one_line_says_what_to_install(tmp_path, monkeypatch):
         assert not (tmp_path / "p").exists()
     finally:
         anatomies.load_atlas.cache_clear()
-
-
-def test_sinuses_lie_on_the_brain_of_both_generators():
-    """Within some mm of the surface, at the back and along the middle, as far left as right."""
-    atlas, surfaces = load_atlas(), load_surfaces()
-    blood = {"atlas": atlas.maps[4] > 0, "surfaces": surfaces.maps[6] > 0}
-    brain = {
-        "atlas": atlas.maps[:3].sum(axis=0) > 0.5,
-        "surfaces": surfaces.maps[[0, 4, 5]].max(axis=0) > 0,
-    }
-    for name, side in (("atlas", 1.0), ("surfaces", 2.0)):
-        away = ndimage.distance_transform_edt(~brain[name]) * side
-        depth = ndimage.distance_transform_edt(brain[name]) * side
-        assert np.median((away + depth)[blood[name]]) < 6
-        assert 0.1 < (brain[name] & blood[name]).sum() / blood[name].sum() < 0.9
-        left, right = np.array_split(blood[name].sum(axis=(1, 2)), 2)
-        assert 0.7 < left.sum() / right.sum() < 1.4  # the middle plane counts to one side

@@ -15,7 +15,7 @@ from scipy import ndimage
 from fieldfare.common.errors import InputError
 
 from .noise import Field, Grid
-from .sinuses import in_sinus
+from .sinuses import near_sinus
 
 EXTENT = (240.0, 240.0, 155.0)
 """Mm of the field of view, that of BraTS' SRI24 grid."""
@@ -39,7 +39,7 @@ class Atlas:
 
     Attributes:
         maps: (6, X, Y, Z): fractions of grey and white matter and fluid; whether a voxel lies
-            deep and whether in a dural sinus; by how much the T1 template differs from what
+            deep and how near a dural sinus is; by how much the T1 template differs from what
             its tissues explain (nuclei, myelin), about -1 to 1.
         middle: of the brain's box, voxels.
         size: of that box, voxels.
@@ -97,7 +97,7 @@ def load_atlas() -> Atlas:
     inside = np.argwhere(brain)
     low, high = inside.min(axis=0), inside.max(axis=0)
     middle = (low + high) / 2
-    sinus = in_sinus(places) > 0
+    sinus = near_sinus(places)
     maps = [grey, white, fluid, depth > DEEP, sinus, _detail(template, brain, grey, white, fluid)]
     begin = np.argwhere(ndimage.uniform_filter(white, 5) > 0.6)
     return Atlas(np.stack(maps).astype(np.float32), middle, high - low + 1.0, begin)
@@ -123,7 +123,7 @@ class Anatomy:
         tissues: (3, X, Y, Z) fractions of grey matter, white matter and fluid; their sum is the
             brain.
         deep: (X, Y, Z) in [0, 1], 1 far from the surface.
-        sinus: (X, Y, Z) in [0, 1], the dural sinuses and their walls.
+        sinus: (X, Y, Z) in [0, 1], how near a dural sinus is, see `near_sinus`.
         detail: (X, Y, Z), contrast within tissues.
     """
 

@@ -195,7 +195,10 @@ def _show(
         image *= 1 - rng.uniform(0, 0.7) * np.clip(mimics.vessels, 0, 1)
     elif name == "t1ce":
         image += mimics.bright_t1ce * rng.uniform(0.2, 1.3)
+        image += mimics.blood * (rng.uniform(0.8, 2.8) - image)
     else:
         image -= mimics.bright_flair * (rng.uniform(0, 0.5) * (1 - it.grey))
+    if name != "t1ce":
+        image *= 1 - rng.uniform(0, 0.95) * mimics.blood
     if name == "flair":
         image += mimics.flow * it.grey

@@ -14,7 +14,7 @@ from .anatomy import Anatomy, Pose, Push, grid_shape, load_atlas, make_anatomy
 from .contrasts import draw_contrasts
 from .growth import grow_tumour
 from .lesions import Tumour, draw_tumour, plan_lesions
-from .mimics import draw_mimics
+from .mimics import Mimics, draw_mimics
 from .noise import Field
 from .raters import draw_labels, without_crumbs
 from .relaxation import draw_relaxation
@@ -23,7 +23,7 @@ from .surfaces import load_surfaces, make_surface_anatomy
 
 SCHEME = "brats2023"
 
-PHANTOMS = 5
+PHANTOMS = 6
 """Of what `make_phantom` draws: a change of it changes the cases of every seed."""
 
 NAMES = {
@@ -64,9 +64,9 @@ def make_phantom(
     Raises:
         InputError: nilearn, which carries the atlas, is not installed.
     """
-    anatomy, drawn, tumour = GENERATORS[generator](rng, spacing)
+    anatomy, drawn, tumour, mimics = GENERATORS[generator](rng, spacing)
     grid, slices = anatomy.grid, draw_slices(rng)
-    scanned = scan(rng, anatomy, drawn, slices)
+    scanned = scan(rng, anatomy, drawn, slices, mimics.blood)
     rated = draw_labels(grid, tumour.fractions, slices)
     if rng.random() < 0.7:  # raters and networks leave no crumbs
         rated = without_crumbs(rated, spacing)
@@ -80,7 +80,10 @@ def make_phantom(
     return Phantom(images, labels, affine, tumour.kind)
 
 
-def _from_atlas(rng: np.random.Generator, spacing: float) -> tuple[Anatomy, Field, Tumour]:
+Drawn = tuple[Anatomy, Field, Tumour, Mimics]
+
+
+def _from_atlas(rng: np.random.Generator, spacing: float) -> Drawn:
     atlas = load_atlas()
     pose = Pose(rng, atlas)
     grid = pose.grid(spacing)
@@ -88,10 +91,10 @@ def _from_atlas(rng: np.random.Generator, spacing: float) -> tuple[Anatomy, Fiel
     anatomy = make_anatomy(rng, pose, grid, [lesion.push() for lesion in lesions])
     tumour = draw_tumour(rng, anatomy, lesions)
     mimics = draw_mimics(rng, anatomy)
-    return anatomy, draw_contrasts(rng, anatomy, tumour, mimics), tumour
+    return anatomy, draw_contrasts(rng, anatomy, tumour, mimics), tumour, mimics
 
 
-def _grown(rng: np.random.Generator, spacing: float) -> tuple[Anatomy, Field, Tumour]:
+def _grown(rng: np.random.Generator, spacing: float) -> Drawn:
     surfaces = load_surfaces()
     pose = Pose(rng, surfaces)
     grid = pose.grid(spacing)
@@ -100,12 +103,12 @@ def _grown(rng: np.random.Generator, spacing: float) -> tuple[Anatomy, Field, Tu
     anatomy = make_surface_anatomy(rng, pose, grid, [push])
     tumour = grow_tumour(rng, anatomy, centre)
     mimics = draw_mimics(rng, anatomy)
-    return anatomy, draw_relaxation(rng, anatomy, tumour, mimics), tumour
+    return anatomy, draw_relaxation(rng, anatomy, tumour, mimics), tumour, mimics
 
 
 GENERATORS = {"atlas": _from_atlas, "growth": _grown}
-"""By name: a generator and a spacing in mm to the anatomy, images (4, X, Y, Z) of a perfect scanner
-and tumour."""
+"""By name: a generator and a spacing in mm to anatomy, images (4, X, Y, Z) of a perfect scanner,
+tumour and mimics."""
 
 
 def write_case(folder: Path, phantom: Phantom, naming: str = "brats2020") -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .anatomy import Anatomy
 from .noise import Field
+from .sinuses import draw_blood
 
 
 @dataclass
@@ -18,14 +19,16 @@ class Mimics:
 
     Attributes:
         bright_flair: hyperintensities of white matter, bright on FLAIR and T2.
-        bright_t1ce: vessels, sinuses, dura, choroid plexus, bright with contrast agent.
-        vessels: the vessels and sinuses alone, which T2 and FLAIR show dark.
+        bright_t1ce: vessels, dura, choroid plexus, bright with contrast agent.
+        vessels: the vessels alone, which T2 and FLAIR show dark.
+        blood: the dural sinuses, the brightest of all with contrast agent, dark without.
         flow: fluid that moves and so is not dark on FLAIR.
     """
 
     bright_flair: Field
     bright_t1ce: Field
     vessels: Field
+    blood: Field
     flow: Field
 
 
@@ -39,17 +42,13 @@ def draw_mimics(rng: np.random.Generator, anatomy: Anatomy) -> Mimics:
     vessels = one * _ridges(rng, anatomy, rng.uniform(11, 20)) * (0.15 + fluid)
     rim = np.clip(brain - grid.blur(brain, rng.uniform(1.5, 3)), 0, 0.5) * 2
     rim *= np.clip(0.3 + grid.noise(rng, 25), 0, 1)
-    blood = anatomy.sinus * np.clip(0.6 + 0.6 * grid.noise(rng, 15), 0, 1)
     plexus = np.clip(grid.noise(rng, 8) - 0.5, 0, 1) * ventricle
     bright = (
-        vessels * rng.uniform(0.2, 1.2)
-        + rim * rng.uniform(0, 0.7)
-        + plexus * rng.uniform(0, 1.5)
-        + blood * rng.uniform(0, 1.5)
+        vessels * rng.uniform(0.2, 1.2) + rim * rng.uniform(0, 0.7) + plexus * rng.uniform(0, 1.5)
     )
     flow = fluid * np.clip(grid.noise(rng, 18) - 0.8, 0, 1) * rng.uniform(0, 0.8)
-    still = np.maximum(vessels, blood * rng.uniform(0, 1))
-    return Mimics(_changes(rng, anatomy, ventricle), np.clip(bright, 0, 1.5), still, flow)
+    blood = draw_blood(rng, grid, anatomy.sinus)
+    return Mimics(_changes(rng, anatomy, ventricle), np.clip(bright, 0, 1.5), vessels, blood, flow)
 
 
 def _changes(rng: np.random.Generator, anatomy: Anatomy, ventricle: Field) -> Field:

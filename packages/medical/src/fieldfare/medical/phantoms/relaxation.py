@@ -89,7 +89,10 @@ def draw_relaxation(
         image[...] = sum(share * sequence.signal(known[of]) for of, share in shares.items())
         if name == "t1ce":
             image += np.clip(mimics.bright_t1ce, 0, 1) * (0.5 * sequence.signal(blood))
-        elif name != "t1":
+            image += mimics.blood * (1.5 * sequence.signal(blood) - image)
+        else:
+            image *= 1 - 0.8 * mimics.blood
+        if name in ("t2", "flair"):
             image *= 1 - 0.6 * np.clip(mimics.vessels, 0, 1)
         image += around * (rng.uniform(0, 0.8) * sequence.signal(known["grey"]))
         image *= healthy

@@ -32,12 +32,17 @@ class Slices:
 
 
 def scan(
-    rng: np.random.Generator, anatomy: Anatomy, images: Field, slices: Mapping[str, Slices]
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    images: Field,
+    slices: Mapping[str, Slices],
+    blood: Field,
 ) -> Field:
     """Images (4, X, Y, Z) as they come from scanners and skull-stripping.
 
     Args:
         slices: of each modality, see `draw_slices`.
+        blood: of the dural sinuses, (X, Y, Z), which stripping leaves on the brain or not.
 
     Returns:
         (4, X, Y, Z) float32, whole numbers as scanners store them, 0 outside the brain and only
@@ -45,6 +50,8 @@ def scan(
     """
     grid = anatomy.grid
     brain = _brain_mask(rng, anatomy)
+    if rng.random() < 0.6:
+        brain |= blood > 0.5
     rim = grid.blur(brain.astype(np.float32), 4.0) < 0.9
     quality = rng.uniform(0, 1)
     alike = rng.random() < 0.6

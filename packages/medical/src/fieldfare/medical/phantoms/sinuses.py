@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from .noise import Field
+from .noise import Field, Grid
 
 Point = tuple[float, float, float]
 Line = tuple[Point, ...]
@@ -20,15 +20,22 @@ SAGITTAL: Line = (
 )
 """The upper one."""
 
-RADIUS = 4.5
-"""Mm."""
+REACH = 12.0
+"""Mm from its middle up to which a sinus may be drawn."""
 
 
-def in_sinus(places: Field) -> Field:
-    """Depth in mm of places (..., 3) of MNI space in any sinus, negative outside."""
+def near_sinus(places: Field) -> Field:
+    """How near places (..., 3) of MNI space are to the middle of a sinus: 1 there, 0 from REACH."""
     lines = (SAGITTAL, TRANSVERSE, tuple((-x, y, z) for x, y, z in TRANSVERSE))
     nearest = np.min([to_line(places, line) for line in lines], axis=0)
-    return np.asarray(RADIUS - nearest, np.float32)
+    return np.asarray(np.clip(1 - nearest / REACH, 0, 1), np.float32)
+
+
+def draw_blood(rng: np.random.Generator, grid: Grid, near: Field) -> Field:
+    """Fraction of each voxel that is blood of a sinus, (X, Y, Z), of `near_sinus` on the grid."""
+    radius = rng.uniform(2, 6.5) + grid.noise(rng, 20)
+    depth = radius - REACH * (1 - near)
+    return np.asarray(np.clip(depth / max(grid.spacing, 1.5) + 0.5, 0, 1) * (near > 0), np.float32)
 
 
 def to_line(places: Field, line: Line) -> Field:

@@ -19,7 +19,7 @@ from fieldfare.common.errors import InputError
 
 from .anatomy import DEEP, Anatomy, Atlas, Pose, Push, bent_points
 from .noise import Field, Grid
-from .sinuses import Line, Point, in_sinus, to_line
+from .sinuses import Line, Point, near_sinus, to_line
 
 STEP = 2.0
 """Mm between the places where depths are kept."""
@@ -78,7 +78,7 @@ def load_surfaces() -> Atlas:
             np.max([both(body(*one)) for one in NUCLEI], axis=0),
             11 - to_line(places, STEM),
             both(body(*CEREBELLUM)),
-            in_sinus(places),
+            near_sinus(places),
         ]
     ).astype(np.float32)[:, ::-1, ::-1]
     maps = np.ascontiguousarray(maps)
@@ -167,6 +167,5 @@ def make_surface_anatomy(
     tissues = np.stack([solid - inner, inner, hull - solid])
     deep = np.clip((ndimage.distance_transform_edt(hull > 0.5) * grid.spacing - DEEP) / 2, 0, 1)
     nothing = np.zeros(grid.shape, np.float32)
-    blood = np.clip(sinus / width + 0.5, 0, 1)
-    found = (each.astype(np.float32) for each in (tissues, deep, blood, nothing))
+    found = (each.astype(np.float32) for each in (tissues, deep, sinus, nothing))
     return Anatomy(grid, *found)
