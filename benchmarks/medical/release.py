@@ -42,7 +42,8 @@ SPLIT = (
     "that every phantom has a core after trainings whose phantoms did not all have one (TC 0.620 "
     "and 0.705 with an earlier network), that phantoms are labelled with their faint border as an "
     "earlier network drew too little of both (recall of WT 0.73 and 0.88, precision 0.92 and "
-    "0.97), and the transverse sinuses were drawn after one of them was taken for tumour"
+    "0.97), and dural sinuses were drawn after some of them were taken for tumour, here and in a "
+    "third glioma without labels"
 )
 LIMITS = (
     "not a medical device; for research only. It has seen no patient in training and was measured "
