@@ -36,8 +36,8 @@ def draw_labels(grid: Grid, fractions: Field, slices: Mapping[str, Slices]) -> N
     parts on T1 with contrast agent.
     """
     whole = as_cut(grid, fractions.sum(axis=0), slices["flair"])
-    core, oedema, enhancing = (as_cut(grid, one, slices["t1ce"]) for one in fractions)
-    return visible_labels(np.stack([core, oedema, enhancing]), whole)
+    parts = np.stack([as_cut(grid, one, slices["t1ce"]) for one in fractions])
+    return visible_labels(parts, whole)
 
 
 def as_cut(grid: Grid, field: Field, slices: Slices) -> Field:
