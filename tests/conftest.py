@@ -3,6 +3,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def _folder(variable: str) -> Path:
     if not os.environ.get(variable):
         pytest.skip(f"NOT CHECKED: set {variable} to the folder that holds it")
     return Path(os.environ[variable])
+
+
+@pytest.fixture
+def started_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--within` counts from a second before the test, not from when its process began."""
+    from fieldfare.common.commands import budget
+
+    began = time.monotonic() - 1
+    monkeypatch.setattr(budget, "running_seconds", lambda: time.monotonic() - began)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ from fieldfare.remote_sensing.detection.inference.run import InferSettings
 from fieldfare.remote_sensing.super_resolution import cli as super_resolution
 from fieldfare.remote_sensing.super_resolution.inference import units as super_resolution_units
 
+pytestmark = pytest.mark.usefixtures("started_now")
+
 
 @dataclass(frozen=True)
 class Command:

@@ -14,6 +14,8 @@ from fieldfare.wireless.cell_free import cli as power_cli
 from fieldfare.wireless.channel import cli as channel_cli
 from fieldfare.wireless.precoding import cli as precode_cli
 
+pytestmark = pytest.mark.usefixtures("started_now")
+
 COMMANDS = {"precoding": precode_cli.main, "power": power_cli.main}
 CHEAP = {"precoding": "rzf", "power": "fractional"}
 

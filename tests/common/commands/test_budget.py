@@ -11,6 +11,8 @@ from fieldfare.common.commands import budget
 from fieldfare.common.console.shared import BudgetOptions
 from fieldfare.common.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("started_now")
+
 FOUND = Variants(
     "counting",
     "sheep",

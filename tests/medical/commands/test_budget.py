@@ -14,6 +14,8 @@ from fieldfare.medical.cli import main
 from fieldfare.medical.inference.units import SHAPES, unit
 from fieldfare.medical.networks.models import TASK
 
+pytestmark = pytest.mark.usefixtures("started_now")
+
 QUICK = "slices-bf16"
 
 

@@ -15,6 +15,8 @@ from fieldfare.netsec.cli import main
 from fieldfare.netsec.inference.units import FLOWS, unit
 from fieldfare.netsec.networks.architectures import TASK
 
+pytestmark = pytest.mark.usefixtures("started_now")
+
 CHEAPEST = "netfound-2"
 
 

@@ -13,6 +13,8 @@ from fieldfare.common.budget.variants import variants_of
 from fieldfare.remote_sensing.buildings.cli import main
 from fieldfare.remote_sensing.buildings.networks.models import TASK
 
+pytestmark = pytest.mark.usefixtures("started_now")
+
 
 def infer(town: Town, output: Path, *options: str) -> Result:
     return CliRunner().invoke(
