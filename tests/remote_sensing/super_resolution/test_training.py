@@ -15,8 +15,10 @@ from fieldfare.remote_sensing.super_resolution.networks.ediffsr import EDiffSRCo
 from fieldfare.remote_sensing.super_resolution.networks.model import (
     ModelConfig,
     SuperResolutionModel,
+    enlarge,
+    velocity_target,
 )
-from fieldfare.remote_sensing.super_resolution.training import Objective, rolled
+from fieldfare.remote_sensing.super_resolution.training import Objective, grid_error, rolled
 
 
 def folder_of(path: Path, count: int) -> Path:
@@ -84,3 +86,35 @@ def test_the_comparison_sees_both_images_shifted_alike(monkeypatch):
     assert float(objective(model, batch | {"shift": torch.zeros(2, 2, dtype=torch.int)})) == (
         pytest.approx(float(first), rel=1e-5)
     )
+
+
+def test_a_grid_is_an_error_and_what_has_no_grid_is_none():
+    rows, columns = torch.arange(64)[:, None], torch.arange(64)[None]
+    woven = ((rows % 4 == 1) & (columns % 4 == 2)).float().expand(2, 3, 64, 64)
+    smooth_error = (rows // 4 + columns // 8).float().expand(2, 3, 64, 64)
+    assert float(grid_error(smooth_error, 4)) == pytest.approx(0, abs=1e-9)
+    fixed = float(grid_error(woven, 4))
+    assert fixed == pytest.approx(21 * (1 / 16) * (15 / 16))  # of 1 at one of 16 places
+    assert float(grid_error(woven + smooth_error, 4)) == pytest.approx(fixed)
+    changing = woven * torch.tensor([1.0, -1.0])[:, None, None, None]  # of no fixed sign
+    assert float(grid_error(changing, 4)) == pytest.approx(fixed / 21)
+
+
+def test_a_grid_costs_more_than_noise_of_the_same_power():
+    network = EDiffSRConfig(width=16, encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,))
+    model = SuperResolutionModel(ModelConfig(network, prediction="velocity"))
+    objective = Objective(model)
+    high = torch.rand(2, 3, 32, 32)
+    low = torch.nn.functional.avg_pool2d(high, 4)
+    noise = torch.randn(2, 3, 32, 32)
+    t = torch.tensor([100, 60])
+    batch = {"high": high, "low": low, "t": t, "own": torch.tensor([False, False]), "noise": noise}
+    right = velocity_target(high, enlarge(low, 4), noise, t, model.sde)
+    grid = torch.rand(4, 4).repeat(8, 8) - 0.5
+    scattered = grid.flatten()[torch.randperm(32 * 32)].reshape(32, 32)
+    losses = [
+        float(objective(lambda x, mu, t, low, off=off: right + off, batch))
+        for off in (0, scattered, grid)
+    ]
+    assert losses[0] == pytest.approx(0, abs=1e-6)
+    assert losses[0] < losses[1] < losses[2] / 2

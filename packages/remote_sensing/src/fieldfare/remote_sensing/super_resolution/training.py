@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from .evaluation.perceptual import FeatureDistance
 
 
+GRID_WEIGHT = 40.0
+"""Of `grid_error` in the objective of velocity models."""
+
+WINDOW, FIXED_GRID = 8, 20.0
+"""Of `grid_error`: side in input pixels, and weight of what does not change with the image."""
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """What is drawn from the tiles.
@@ -75,7 +82,8 @@ class Objective:
 
     The comparing network looks at every second pixel, at deeper stages at every 32nd, so that what
     it asks for differs between the pixels of such a grid, and a network taught by it weaves that
-    grid into its images. Both images are therefore rolled by the draw's random `shift` first.
+    grid into its images. Both images are therefore rolled by the draw's random `shift` first. The
+    network's own halvings and doublings have the same grid; `grid_error` holds them from it.
     """
 
     def __init__(self, model: SuperResolutionModel, perceptual_weight: float = 0.0) -> None:
@@ -104,6 +112,7 @@ class Objective:
         error = (predicted - wanted).square().mean(dim=(1, 2, 3))
         image_error = (seen - x0).square().mean(dim=(1, 2, 3)) / self.sde.max_sigma**2
         loss = torch.where(own, image_error, error).mean()
+        loss = loss + GRID_WEIGHT * grid_error(seen - x0, self.scale) / self.sde.max_sigma**2
         early = t < self.sde.steps
         if self.distance is None or not early.any():
             return loss
@@ -119,6 +128,29 @@ class Objective:
         """The clean image that a velocity implies, for whole times t, one a sample."""
         alpha, sigma = self.sde.at(self.sde.alphas, t, x), self.sde.at(self.sde.sigma_bars, t, x)
         return mu + alpha * (x - mu) - sigma * velocity
+
+
+def grid_error(error: Tensor, scale: int) -> Tensor:
+    """How much of an error repeats every `scale` pixels.
+
+    Each pixel has one of scale x scale places in an input pixel. The mean error at each place, less
+    that of all places, is 0 but for chance where no grid is woven into the images. Counted are
+    windows of 8 input pixels, of all channels together, which hold grids that change with what is
+    shown, and `FIXED_GRID` times the whole batch, which holds those that do not: little is left
+    there of chance.
+
+    Args:
+        error: (B, C, H, W), image less truth; H, W multiples of scale.
+
+    Returns:
+        Mean square, ().
+    """
+    places = nn.functional.pixel_unshuffle(error, scale).unflatten(1, (error.shape[1], -1))
+    side = min(WINDOW, *places.shape[3:])
+    local = nn.functional.avg_pool2d(places.mean(dim=1), side, max(side // 2, 1))
+    fixed = places.mean(dim=(0, 3, 4))
+    changing: Tensor = (local - local.mean(dim=1, keepdim=True)).square().mean()
+    return changing + FIXED_GRID * (fixed - fixed.mean(dim=1, keepdim=True)).square().mean()
 
 
 def rolled(images: Tensor, shifts: Tensor) -> Tensor:
