@@ -45,8 +45,9 @@ def draw(found: Variants, target: Path) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
     axes.margins(x=0.2, y=0.1)
+    low, high = axes.get_xlim()
+    axes.xaxis.set_minor_formatter("{x:g}" if high < 1000 * low else "")  # else they overlap
     axes.set_xlabel(f"seconds for {found.unit}\n{found.machine}")
     axes.set_ylabel(found.metric)
     axes.set_title(found.task)
