@@ -149,8 +149,10 @@ def grid_error(error: Tensor, scale: int) -> Tensor:
     side = min(WINDOW, *places.shape[3:])
     local = nn.functional.avg_pool2d(places.mean(dim=1), side, max(side // 2, 1))
     fixed = places.mean(dim=(0, 3, 4))
-    changing: Tensor = (local - local.mean(dim=1, keepdim=True)).square().mean()
-    return changing + FIXED_GRID * (fixed - fixed.mean(dim=1, keepdim=True)).square().mean()
+    changing = (local - local.mean(dim=1, keepdim=True)).square().mean()
+    lasting = (fixed - fixed.mean(dim=1, keepdim=True)).square().mean()
+    both: Tensor = changing + FIXED_GRID * lasting
+    return both
 
 
 def rolled(images: Tensor, shifts: Tensor) -> Tensor:
